@@ -1,0 +1,20 @@
+//! The vocabulary of Diptych as pure values.
+//!
+//! Owns: what a key, a part, a record, an embedding, a query and a hit are, and which of them are
+//! valid. Values check themselves once, in their constructor, and stay valid from then on.
+//! Deliberately absent: I/O, async, threads, serialisation formats. Those belong to the crates that
+//! store, send or compute these values.
+
+mod embedding;
+mod encode;
+pub mod limits;
+mod query;
+mod record;
+
+pub use embedding::{Embedding, EmbeddingError};
+pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
+pub use query::{Hit, Query, QueryError, QuerySource};
+pub use record::{
+    AttributeValue, Attributes, CollectionName, Digest, ImagePart, Key, Modality, NameError, Part, PartRef,
+    PointId, Record, RecordError, TextPart,
+};

@@ -1,0 +1,27 @@
+//! Every bound of the system in one place. Anything larger is refused with an error that names the
+//! bound; nothing is silently cut to fit.
+
+/// Most hits one search may ask for.
+pub const K_MAX: usize = 1_000;
+/// Largest candidate list a graph search may keep.
+pub const EF_MAX: usize = 4_096;
+/// Longest text, in bytes, that is tokenised.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Largest encoded image file, in bytes.
+pub const IMAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most pixels a decoded image may have; the header is checked before anything is decoded.
+pub const IMAGE_PIXELS_MAX: u64 = 64_000_000;
+/// Longest record key, in bytes.
+pub const KEY_BYTES_MAX: usize = 512;
+/// Longest collection name, in bytes.
+pub const COLLECTION_NAME_BYTES_MAX: usize = 64;
+/// Most parts one record may have.
+pub const PARTS_MAX: usize = 256;
+/// Most attributes one record may have.
+pub const ATTRIBUTES_MAX: usize = 256;
+/// Longest attribute name, in bytes.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
+/// Longest attribute string, in bytes.
+pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Most dimensions an embedding may have.
+pub const DIM_MAX: usize = 65_536;

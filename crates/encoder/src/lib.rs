@@ -1,0 +1,1 @@
+//! Bytes or text to embeddings: checkpoints, preprocessing, tokenizers, the forward pass.

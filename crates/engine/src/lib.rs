@@ -1,0 +1,1 @@
+//! The one place where encoding, index and store meet.

@@ -1,0 +1,1 @@
+//! Embeddings to nearest ids: a live HNSW graph and its exact oracle.

@@ -1,0 +1,1 @@
+//! Sources to items: folders and JSON lines.

@@ -1,0 +1,1 @@
+//! Seeded synthetic chest radiographs with reports and labels.

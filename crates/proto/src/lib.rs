@@ -1,0 +1,1 @@
+//! The generated wire types of diptych.v1.

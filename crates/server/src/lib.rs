@@ -1,0 +1,1 @@
+//! gRPC over the engine, and the conversions between wire and core.

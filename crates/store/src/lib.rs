@@ -1,0 +1,1 @@
+//! The durable truth: records, parts, vectors and the journal, in RocksDB.

@@ -1,0 +1,1 @@
+//! Contrastive objectives, recipes, and the loop that turns pairs into a checkpoint.
