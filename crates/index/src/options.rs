@@ -1,0 +1,115 @@
+//! How an index is built, and why one refuses.
+//!
+//! Owns: the options with their defaults and bounds, and the errors of the crate. Deliberately
+//! absent: reading options from files or flags, which belongs to the binary.
+
+use diptych_core::limits::{DIM_MAX, EF_MAX};
+
+use crate::nodes::SLOTS_MAX;
+
+/// Fewest neighbours a vector may keep per layer: with 1 the layers have no scale.
+pub const CONNECTIONS_MIN: usize = 2;
+/// Most neighbours a vector may keep per layer. The graph library counts them in a byte, and ends
+/// the process when asked for more than it allows.
+pub const CONNECTIONS_MAX: usize = 255;
+/// Candidates of a search that names no `ef` and asks for few hits.
+pub const EF_DEFAULT: usize = 128;
+
+/// How neighbours are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// A graph: inserts cost a search each, searches look at a small part of the vectors.
+    #[default]
+    Graph,
+    /// A scan: inserts only append, every search looks at every vector. For one-shot use, where
+    /// building a graph costs more than the few searches it would serve.
+    Exact,
+}
+
+/// How an index is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexOptions {
+    /// Graph or scan.
+    pub kind: Kind,
+    /// Neighbours kept per vector and layer, `M` of the HNSW paper (twice that in the lowest
+    /// layer). From [`CONNECTIONS_MIN`] to [`CONNECTIONS_MAX`].
+    pub max_connections: usize,
+    /// Candidates considered when a vector is linked into the graph. From 1 to
+    /// [`EF_MAX`].
+    pub ef_construction: usize,
+    /// Vectors expected, for sizing tables; more or fewer are fine.
+    pub expected_points: usize,
+    /// Live vectors per unit of `ef` up to which a search scans them instead of walking the graph:
+    /// there the scan costs no more, and it is exact. 0 always walks.
+    pub scan_ratio: usize,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Graph,
+            max_connections: 16,
+            ef_construction: 200,
+            expected_points: 10_000,
+            scan_ratio: 16,
+        }
+    }
+}
+
+/// Why an index refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// An index of no dimensions, or more than any model has.
+    #[error("an index of {dim} dimensions is not possible; give the model's, from 1 to {DIM_MAX}")]
+    Dimensions {
+        /// What was asked.
+        dim: usize,
+    },
+    /// `max_connections` out of range.
+    #[error("max_connections is {found}; use {CONNECTIONS_MIN} to {CONNECTIONS_MAX}, usually 16")]
+    Connections {
+        /// What was asked.
+        found: usize,
+    },
+    /// `ef_construction` out of range.
+    #[error("ef_construction is {found}; use 1 to {EF_MAX}, usually 200")]
+    EfConstruction {
+        /// What was asked.
+        found: usize,
+    },
+    /// A vector of another dimension than the index.
+    #[error("the vector has {found} dimensions and the index {expected}; use the collection's own model")]
+    WrongDimension {
+        /// Dimensions of the index.
+        expected: usize,
+        /// Dimensions of the vector.
+        found: usize,
+    },
+    /// `ef` of a search out of range.
+    #[error("ef is {found}; use 1 to {EF_MAX}, or leave it out for the default")]
+    Ef {
+        /// What was asked.
+        found: usize,
+    },
+    /// No room for another distinct vector.
+    #[error("the index holds {SLOTS_MAX} distinct vectors, its most; open another collection")]
+    Full,
+}
+
+impl IndexOptions {
+    /// Checks the bounds, before the graph library sees them.
+    pub(crate) fn check(&self) -> Result<(), IndexError> {
+        if !(CONNECTIONS_MIN..=CONNECTIONS_MAX).contains(&self.max_connections) {
+            return Err(IndexError::Connections { found: self.max_connections });
+        }
+        if !(1..=EF_MAX).contains(&self.ef_construction) {
+            return Err(IndexError::EfConstruction { found: self.ef_construction });
+        }
+        Ok(())
+    }
+}
+
+/// The candidates a search for `k` hits keeps when it names no `ef`.
+pub fn default_ef(k: usize) -> usize {
+    EF_DEFAULT.max(k.saturating_mul(2))
+}
