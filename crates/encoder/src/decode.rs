@@ -1,0 +1,148 @@
+//! Encoded image files to RGB pixels, within bounds.
+//!
+//! Owns: which formats are read, the bounds checked before anything is decoded, orientation, and
+//! conversion to 8-bit RGB. Does not own resizing.
+//!
+//! Policy: the EXIF orientation is always applied, as transformers' `load_image` does. Alpha is
+//! dropped, not blended, so that colours hidden under it show, as in Pillow's `convert("RGB")`.
+//! 16-bit samples keep their high byte. Of an animation, the first frame counts.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use diptych_core::limits::IMAGE_PIXELS_MAX;
+use diptych_core::{EncodeError, PreparedImage};
+use image::error::LimitErrorKind;
+use image::metadata::Orientation;
+use image::{
+    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
+
+/// Longest side in pixels. No camera and no scanner comes near; without it an image of one column
+/// could ask for gigabytes of resampling weights.
+const SIDE_MAX: u32 = 1 << 20;
+/// Most bytes a decoder may hold: the largest image at 16-bit RGBA, and some working space.
+const DECODER_BYTES_MAX: u64 = IMAGE_PIXELS_MAX * 8 + (64 << 20);
+
+/// Decodes an image file, upright and as 8-bit RGB.
+///
+/// # Errors
+/// [`EncodeError::ImageTooLarge`] when the file or the size in its header is over the bounds,
+/// [`EncodeError::Image`] when the bytes are no image, an unknown format, or cut short.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
+    PreparedImage::check(bytes)?;
+    // Decoders of foreign bytes are the likeliest place for a panic; it must cost one image only.
+    catch_unwind(AssertUnwindSafe(|| decode_upright(bytes)))
+        .unwrap_or_else(|_| Err(unreadable("the decoder gave up on its content")))
+}
+
+fn decode_upright(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| unreadable(&e.to_string()))?;
+    let Some(format) = reader.format() else {
+        return Err(unreadable("it begins like none of the known formats"));
+    };
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(DECODER_BYTES_MAX);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(explain)?;
+    check_size(decoder.dimensions())?;
+    // The JPEG decoder fills missing rows with grey and reports success.
+    if format == ImageFormat::Jpeg && !jpeg_reaches_its_end(bytes) {
+        return Err(unreadable("the JPEG data stops before its end marker, the file is cut short"));
+    }
+    // A damaged EXIF block is no reason to lose the picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    image.apply_orientation(orientation);
+    Ok(to_rgb(image))
+}
+
+fn check_size((width, height): (u32, u32)) -> Result<(), EncodeError> {
+    if width == 0 || height == 0 {
+        return Err(unreadable(&format!("its size is {width} x {height}")));
+    }
+    if u64::from(width) * u64::from(height) > IMAGE_PIXELS_MAX {
+        let reason = format!("{width} x {height} pixels, at most {IMAGE_PIXELS_MAX} in all");
+        return Err(EncodeError::ImageTooLarge { reason });
+    }
+    if width.max(height) > SIDE_MAX {
+        let reason = format!("{width} x {height} pixels, at most {SIDE_MAX} along one side");
+        return Err(EncodeError::ImageTooLarge { reason });
+    }
+    Ok(())
+}
+
+fn unreadable(reason: &str) -> EncodeError {
+    EncodeError::Image { reason: reason.to_owned() }
+}
+
+fn explain(error: ImageError) -> EncodeError {
+    match error {
+        ImageError::Limits(e) if !matches!(e.kind(), LimitErrorKind::Unsupported { .. }) => {
+            EncodeError::ImageTooLarge { reason: format!("decoding it needs over {DECODER_BYTES_MAX} bytes") }
+        }
+        other => unreadable(&other.to_string()),
+    }
+}
+
+/// Whether the end-of-image marker follows the compressed data (ITU-T T.81, annex B). Segments are
+/// skipped by their length, so that a thumbnail's end marker within one does not count.
+fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) {
+        at += found + 1;
+        match bytes.get(at) {
+            None => return false,
+            Some(0xD9) => return true,
+            // A fill byte; the marker is still to come.
+            Some(0xFF) => {}
+            // An escaped 0xFF of the data, a restart, or another marker without a length.
+            Some(0x00 | 0x01 | 0xD0..=0xD8) => at += 1,
+            Some(_) => match bytes.get(at + 1..at + 3) {
+                Some(length) => at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2),
+                None => return false,
+            },
+        }
+    }
+    false
+}
+
+/// Eight bits per channel, three channels.
+fn to_rgb(image: DynamicImage) -> RgbImage {
+    let size = (image.width(), image.height());
+    let high = |v: &u16| (v >> 8) as u8;
+    match image {
+        DynamicImage::ImageLuma16(i) => pack(size, i.into_raw().iter().map(|v| [high(v); 3])),
+        DynamicImage::ImageLumaA16(i) => pack(size, i.into_raw().chunks_exact(2).map(|p| [high(&p[0]); 3])),
+        DynamicImage::ImageRgb16(i) => {
+            pack(size, i.into_raw().chunks_exact(3).map(|p| [0, 1, 2].map(|c| high(&p[c]))))
+        }
+        DynamicImage::ImageRgba16(i) => {
+            pack(size, i.into_raw().chunks_exact(4).map(|p| [0, 1, 2].map(|c| high(&p[c]))))
+        }
+        other => other.into_rgb8(),
+    }
+}
+
+fn pack((width, height): (u32, u32), pixels: impl Iterator<Item = [u8; 3]>) -> RgbImage {
+    ImageBuffer::from_raw(width, height, pixels.flatten().collect())
+        .expect("one pixel for each pixel of the source")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_marker_of_an_embedded_thumbnail_does_not_count() {
+        let thumbnail = [0xFF, 0xE1, 0x00, 0x06, 0xFF, 0xD9, 0x00, 0x00];
+        let mut file = vec![0xFF, 0xD8];
+        file.extend(thumbnail);
+        file.extend([0xFF, 0xDA, 0x00, 0x02, 0x12, 0xFF, 0x00, 0x34, 0xFF, 0xD0, 0x56]);
+        assert!(!jpeg_reaches_its_end(&file));
+        file.extend([0xFF, 0xFF, 0xD9]);
+        assert!(jpeg_reaches_its_end(&file));
+        assert!(!jpeg_reaches_its_end(&[0xFF, 0xD8, 0xFF, 0xE1, 0x00]));
+    }
+}
