@@ -1,1 +1,30 @@
 //! The durable truth: records, parts, vectors and the journal, in RocksDB.
+//!
+//! The promise: what was acknowledged is there after any crash, and what is not whole is refused
+//! instead of being served.
+//!
+//! Owns: the directory ([`Store::open`]), what is written and in which order ([`Store::write`]), what
+//! can be read back, and the proof that all of it agrees ([`Store::check`]).
+//! Deliberately absent: models, graphs, search, networking, wall-clock time. Everything is ordered by
+//! a sequence number that the store gives out itself.
+//!
+//! Reading order: `values` (what goes in and comes out), `schema` (how it lies on disk), `directory`
+//! (files around the database), `db` (the only file that names RocksDB), `commit` (the one write
+//! path), `store` (the public face), `check` (the audit).
+
+mod check;
+mod commit;
+mod db;
+mod directory;
+mod error;
+mod schema;
+mod store;
+mod values;
+
+pub use check::CheckReport;
+pub use error::StoreError;
+pub use schema::FORMAT_VERSION;
+pub use store::{Store, StoreOptions};
+pub use values::{
+    Applied, Collection, Entry, Mutation, Outcome, PutMode, RecordVector, Stats, StoredRecord, Usage,
+};

@@ -1,0 +1,468 @@
+//! The public face: opening, collections, checked writing, reading. Which bytes are written and in
+//! which order is decided in `commit`; what they look like, in `schema`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use diptych_core::limits::DIM_MAX;
+use diptych_core::{CollectionName, Digest, Embedding, Key, Modality, ModelId, PartRef, PointId};
+
+use crate::StoreError;
+use crate::check::{self, CheckReport};
+use crate::commit::{self, CALL_BYTES_MAX, MUTATIONS_MAX, Writer};
+use crate::db::{Access, Db, Depth, Pair};
+use crate::directory::Directory;
+use crate::schema::{self, CollectionRow, FORMAT_VERSION, Family, JournalRow, Marks, PointRow, RecordRow};
+use crate::values::{Applied, Collection, Entry, Mutation, RecordVector, Stats, StoredRecord, Usage};
+
+/// How to open a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Create the store when the directory is absent or empty.
+    pub create: bool,
+    /// Memory for blocks read from disk, in bytes. Searches read records and vectors through it.
+    pub cache_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { create: true, cache_bytes: 256 << 20 }
+    }
+}
+
+/// An open store. All methods take `&self` and may be called from many threads; calls block on the
+/// disk, so an async caller gives them to a blocking thread.
+pub struct Store {
+    // Dropped in this order: the database is closed before the lock is released.
+    db: Db,
+    writer: Writer,
+    collections: RwLock<BTreeMap<u32, Collection>>,
+    directory: Directory,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("dir", &self.directory.root())
+            .field("last_seq", &self.last_seq())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, or creates it there. The directory is closed to other users (0700).
+    /// Files that others keep beside the store's own, such as an index, are left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] at once when another process has it open; [`StoreError::Missing`],
+    /// [`StoreError::NotAStore`], [`StoreError::Version`] for a wrong directory;
+    /// [`StoreError::Corrupt`] when a file is damaged or missing, or when less comes back than was
+    /// acknowledged. No data is changed in any of these cases.
+    pub fn open(dir: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let mut directory = Directory::open(dir, options.create)?;
+        let path = directory.database();
+        let ack = directory.mark()?;
+        let access = if directory.is_sealed() { Access::Existing } else { Access::Create };
+        if access == Access::Create && directory.has_lost_its_root(&ack) {
+            return Err(StoreError::corrupt(format!("{} has lost its CURRENT file", path.display())));
+        }
+        if access == Access::Existing && directory.has_log() {
+            // Replaying the log for good would remove it. First find out whether it is whole.
+            let preview = Db::open(&path, Access::ReadOnly, options.cache_bytes)?;
+            check_version(&preview, dir)?;
+            check_acknowledged(read_marks(&preview)?.batch, ack.last())?;
+        }
+        let db = Db::open(&path, access, options.cache_bytes)?;
+        if access == Access::Create && db.get(Family::Meta, schema::VERSION_KEY)?.is_none() {
+            let mut batch = db.batch();
+            batch.put(Family::Meta, schema::VERSION_KEY, FORMAT_VERSION.to_be_bytes());
+            batch.put(Family::Meta, schema::MARKS_KEY, Marks::default().encode());
+            db.write(batch)?;
+        }
+        check_version(&db, dir)?;
+        let marks = read_marks(&db)?;
+        check_acknowledged(marks.batch, ack.last())?;
+        let collections = read_collections(&db)?;
+        ack.sync()?;
+        if !directory.is_sealed() {
+            directory.seal()?;
+        }
+        Ok(Self { db, writer: Writer::new(marks, ack), collections: RwLock::new(collections), directory })
+    }
+
+    /// All collections, by id.
+    pub fn collections(&self) -> Vec<Collection> {
+        self.read_collections().values().cloned().collect()
+    }
+
+    /// The collection of that name.
+    pub fn collection(&self, name: &CollectionName) -> Option<Collection> {
+        self.read_collections().values().find(|c| c.name == *name).cloned()
+    }
+
+    /// Creates a collection, or returns the one of that name when it has the same model.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelMismatch`] when it has another model, [`StoreError::Dimension`] when no
+    /// model has `dim` dimensions, or a failure to write.
+    pub fn create_collection(
+        &self,
+        name: &CollectionName,
+        model_id: ModelId,
+        dim: u32,
+    ) -> Result<Collection, StoreError> {
+        if dim == 0 || dim as usize > DIM_MAX {
+            return Err(StoreError::Dimension { dim });
+        }
+        // Held until the collection is on disk, so that two callers cannot both create it.
+        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = collections.values().find(|c| c.name == *name) {
+            if found.model_id == model_id && found.dim == dim {
+                return Ok(found.clone());
+            }
+            return Err(StoreError::ModelMismatch {
+                collection: name.clone(),
+                stored: found.model_id,
+                stored_dim: found.dim,
+                given: model_id,
+                given_dim: dim,
+            });
+        }
+        let id = collections.last_key_value().map_or(1, |(last, _)| last + 1);
+        let row = schema::encode(&CollectionRow { id, model_id: model_id.0.0, dim });
+        self.writer.write_alone(&self.db, |batch| {
+            batch.put(Family::Collections, name.as_str(), row);
+            Ok(())
+        })?;
+        let collection = Collection { id, name: name.clone(), model_id, dim };
+        collections.insert(id, collection.clone());
+        Ok(collection)
+    }
+
+    /// Applies changes in order, all or nothing, and returns when they are on disk. Calls from several
+    /// threads share one synced batch; each sees the effects of those before it.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCollection`], [`StoreError::InvalidMutation`] or [`StoreError::TooMuch`]
+    /// before anything is written. After [`StoreError::Full`] or [`StoreError::Io`] it is unknown
+    /// whether the call took effect, and all further writes fail until a restart has found out;
+    /// repeating the call then is safe.
+    pub fn write(&self, collection: u32, mutations: Vec<Mutation>) -> Result<Vec<Applied>, StoreError> {
+        let dim = self.known(collection)?.dim;
+        if mutations.len() > MUTATIONS_MAX {
+            return Err(StoreError::TooMuch { what: "changes", found: mutations.len(), max: MUTATIONS_MAX });
+        }
+        for (position, mutation) in mutations.iter().enumerate() {
+            check_mutation(mutation, dim).map_err(|reason| StoreError::InvalidMutation {
+                position,
+                key: mutation.key().clone(),
+                reason,
+            })?;
+        }
+        let bytes = mutations.iter().map(commit::vector_bytes).sum();
+        if bytes > CALL_BYTES_MAX {
+            return Err(StoreError::TooMuch { what: "bytes of vectors", found: bytes, max: CALL_BYTES_MAX });
+        }
+        self.writer.write(&self.db, collection, mutations)
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// A failure to read.
+    pub fn get(&self, collection: u32, key: &Key) -> Result<Option<StoredRecord>, StoreError> {
+        match self.db.get(Family::Records, &schema::record_key(collection, key.as_str()))? {
+            Some(bytes) => decode_record(&bytes, key.clone()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads several records, in the order of the keys.
+    ///
+    /// # Errors
+    /// A failure to read.
+    pub fn get_many(&self, collection: u32, keys: &[Key]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        let rows: Vec<Vec<u8>> =
+            keys.iter().map(|key| schema::record_key(collection, key.as_str())).collect();
+        let found = self.db.get_many(Family::Records, &rows)?;
+        found
+            .into_iter()
+            .zip(keys)
+            .map(|(bytes, key)| bytes.map(|bytes| decode_record(&bytes, key.clone())).transpose())
+            .collect()
+    }
+
+    /// The digest a record was stored with: whether an ingestion can skip it.
+    ///
+    /// # Errors
+    /// A failure to read.
+    pub fn digest(&self, collection: u32, key: &Key) -> Result<Option<Digest>, StoreError> {
+        match self.db.get(Family::Records, &schema::record_key(collection, key.as_str()))? {
+            Some(bytes) => {
+                let row: RecordRow = schema::decode(&bytes, &|| format!("record '{key}'"))?;
+                Ok(Some(row.digest()))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// At most `limit` records in key order (byte order), beginning after `after`.
+    ///
+    /// # Errors
+    /// A failure to read.
+    pub fn list(
+        &self,
+        collection: u32,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let mut from = schema::record_key(collection, after.map_or("", Key::as_str));
+        if after.is_some() {
+            // The smallest key that is greater than `after`.
+            from.push(0);
+        }
+        let until = schema::after_prefix(&collection.to_be_bytes());
+        self.db
+            .scan(Family::Records, &from, until, Depth::Page)
+            .take(limit)
+            .map(|pair| {
+                let (key, row) = pair?;
+                let (_, key) = schema::parse_record_key(&key)
+                    .ok_or_else(|| StoreError::corrupt(format!("a record lies under the key {key:02x?}")))?;
+                decode_record(&row, key)
+            })
+            .collect()
+    }
+
+    /// The record and part each point stands for; `None` for points that no longer exist.
+    ///
+    /// # Errors
+    /// A failure to read.
+    pub fn owners(
+        &self,
+        collection: u32,
+        points: &[PointId],
+    ) -> Result<Vec<Option<(Key, PartRef)>>, StoreError> {
+        let keys: Vec<[u8; 12]> = points.iter().map(|&point| schema::point_key(collection, point)).collect();
+        let rows = self.db.get_many(Family::Points, &keys)?;
+        rows.into_iter()
+            .zip(points)
+            .map(|(row, &point)| row.map(|bytes| decode_owner(&bytes, point)).transpose())
+            .collect()
+    }
+
+    /// The vectors of points of one modality; `None` for points that no longer exist.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCollection`] or a failure to read.
+    pub fn vectors(
+        &self,
+        collection: u32,
+        modality: Modality,
+        points: &[PointId],
+    ) -> Result<Vec<Option<Embedding>>, StoreError> {
+        let dim = self.known(collection)?.dim;
+        let keys: Vec<[u8; 13]> =
+            points.iter().map(|&point| schema::vector_key(collection, modality, point)).collect();
+        let rows = self.db.get_many(Family::Vectors, &keys)?;
+        rows.into_iter()
+            .zip(points)
+            .map(|(row, &point)| row.map(|bytes| schema::decode_vector(&bytes, dim, point)).transpose())
+            .collect()
+    }
+
+    /// The vectors of one record, in the order of its parts; `None` when there is no such record.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCollection`] or a failure to read.
+    pub fn record_vectors(
+        &self,
+        collection: u32,
+        key: &Key,
+    ) -> Result<Option<Vec<RecordVector>>, StoreError> {
+        let dim = self.known(collection)?.dim;
+        // One view, so that an update between the two reads cannot take the vectors away.
+        let view = self.db.view();
+        let Some(bytes) = view.get(Family::Records, &schema::record_key(collection, key.as_str()))? else {
+            return Ok(None);
+        };
+        let points = decode_record(&bytes, key.clone())?.points;
+        let keys: Vec<[u8; 13]> = points
+            .iter()
+            .map(|&(part, point)| schema::vector_key(collection, part.modality, point))
+            .collect();
+        let rows = view.get_many(Family::Vectors, &keys)?;
+        let vectors = rows.into_iter().zip(points).map(|(row, (part, point))| {
+            let row = row.ok_or_else(|| {
+                StoreError::corrupt(format!("record '{key}' has no vector for {part} (point {})", point.0))
+            })?;
+            Ok(RecordVector { part, point, embedding: schema::decode_vector(&row, dim, point)? })
+        });
+        vectors.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// All points of one modality with their vectors, in id order, as they are at this moment; later
+    /// writes do not show. To build an index, note [`Store::last_seq`] before and replay
+    /// [`Store::journal`] from there after: an entry may then tell of points already seen, or of points
+    /// already gone, for which [`Store::vectors`] answers `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCollection`] at once; an item is an error when its read fails.
+    pub fn scan_vectors(
+        &self,
+        collection: u32,
+        modality: Modality,
+    ) -> Result<impl Iterator<Item = Result<(PointId, Embedding), StoreError>> + '_, StoreError> {
+        let dim = self.known(collection)?.dim;
+        let mut prefix = collection.to_be_bytes().to_vec();
+        prefix.push(schema::modality_byte(modality));
+        let scan = self.db.scan(Family::Vectors, &prefix, schema::after_prefix(&prefix), Depth::Whole);
+        Ok(scan.map(move |pair| {
+            let (key, bytes) = pair?;
+            let (_, _, point) = schema::parse_vector_key(&key)
+                .ok_or_else(|| StoreError::corrupt(format!("a vector lies under the key {key:02x?}")))?;
+            Ok((point, schema::decode_vector(&bytes, dim, point)?))
+        }))
+    }
+
+    /// The journal after `after_seq`, in order, over all collections. Pass 0 for all of it.
+    pub fn journal(&self, after_seq: u64) -> impl Iterator<Item = Result<Entry, StoreError>> + '_ {
+        let from = schema::journal_key(after_seq.saturating_add(1));
+        self.db.scan(Family::Journal, &from, None, Depth::Whole).map(|pair| decode_entry(pair?))
+    }
+
+    /// Journal number of the last acknowledged change; 0 when there was none yet.
+    pub fn last_seq(&self) -> u64 {
+        self.writer.last_seq()
+    }
+
+    /// Exact counts of one collection.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCollection`] or a failure to read.
+    pub fn stats(&self, collection: u32) -> Result<Stats, StoreError> {
+        self.known(collection)?;
+        commit::read_stats(|key| self.db.get(Family::Meta, key), collection)
+    }
+
+    /// What the store as a whole has done and takes up.
+    pub fn usage(&self) -> Usage {
+        let (batches, writes) = self.writer.counts();
+        Usage { disk_bytes: self.directory.disk_bytes(), last_seq: self.last_seq(), batches, writes }
+    }
+
+    /// Reads everything and proves that it agrees. Other calls go on meanwhile; the report is about
+    /// the moment of the call.
+    ///
+    /// # Errors
+    /// None of its own: problems, unreadable places included, are in the report.
+    pub fn check(&self) -> CheckReport {
+        check::check(&self.db.view())
+    }
+
+    fn known(&self, id: u32) -> Result<Collection, StoreError> {
+        self.read_collections().get(&id).cloned().ok_or(StoreError::UnknownCollection { id })
+    }
+
+    fn read_collections(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u32, Collection>> {
+        // A new collection is inserted in one step, so the map is whole even after a panic.
+        self.collections.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Store {
+    /// Leaves an empty log behind, so that the next start has nothing to replay. Everything is durable
+    /// already, so a failure here loses nothing and there is nobody left to tell.
+    fn drop(&mut self) {
+        let _ = self.writer.close();
+        let _ = self.db.flush();
+    }
+}
+
+fn check_version(db: &Db, dir: &Path) -> Result<(), StoreError> {
+    let bytes = db
+        .get(Family::Meta, schema::VERSION_KEY)?
+        .ok_or_else(|| StoreError::corrupt("the database has no version"))?;
+    let found = <[u8; 4]>::try_from(bytes.as_slice())
+        .map(u32::from_be_bytes)
+        .map_err(|_| StoreError::corrupt(format!("the version has {} bytes instead of 4", bytes.len())))?;
+    if found != FORMAT_VERSION {
+        return Err(StoreError::Version { dir: dir.to_owned(), found, supported: FORMAT_VERSION });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_acknowledged(batch: u64, acknowledged: u64) -> Result<(), StoreError> {
+    if batch < acknowledged {
+        return Err(StoreError::corrupt(format!(
+            "batch {acknowledged} was acknowledged, but the log ends at batch {batch} (to accept the loss of the \
+             difference, delete the file ACKNOWLEDGED)"
+        )));
+    }
+    Ok(())
+}
+
+fn read_marks(db: &Db) -> Result<Marks, StoreError> {
+    let bytes = db
+        .get(Family::Meta, schema::MARKS_KEY)?
+        .ok_or_else(|| StoreError::corrupt("the database has no high-water marks"))?;
+    Marks::decode(&bytes)
+}
+
+fn read_collections(db: &Db) -> Result<BTreeMap<u32, Collection>, StoreError> {
+    db.scan(Family::Collections, &[], None, Depth::Page)
+        .map(|pair| decode_collection(pair?).map(|collection| (collection.id, collection)))
+        .collect()
+}
+
+pub(crate) fn decode_collection((name, row): Pair) -> Result<Collection, StoreError> {
+    let name = String::from_utf8_lossy(&name).into_owned();
+    let row: CollectionRow = schema::decode(&row, &|| format!("collection '{name}'"))?;
+    let name = CollectionName::new(name).map_err(|e| StoreError::corrupt(e.to_string()))?;
+    Ok(Collection { id: row.id, name, model_id: ModelId(Digest(row.model_id)), dim: row.dim })
+}
+
+pub(crate) fn decode_record(bytes: &[u8], key: Key) -> Result<StoredRecord, StoreError> {
+    let row: RecordRow = schema::decode(bytes, &|| format!("record '{key}'"))?;
+    row.record(key)
+}
+
+pub(crate) fn decode_owner(bytes: &[u8], point: PointId) -> Result<(Key, PartRef), StoreError> {
+    let row: PointRow = schema::decode(bytes, &|| format!("the row of point {}", point.0))?;
+    row.owner(point)
+}
+
+pub(crate) fn decode_entry((key, row): Pair) -> Result<Entry, StoreError> {
+    let seq = schema::parse_journal_key(&key)
+        .ok_or_else(|| StoreError::corrupt(format!("a journal entry lies under the key {key:02x?}")))?;
+    let row: JournalRow = schema::decode(&row, &|| format!("journal entry {seq}"))?;
+    row.entry(seq)
+}
+
+/// A put must bring exactly one vector of the right dimension for each part.
+fn check_mutation(mutation: &Mutation, dim: u32) -> Result<(), String> {
+    let Mutation::Put { record, vectors, .. } = mutation else { return Ok(()) };
+    let wanted: BTreeSet<PartRef> = record.part_refs().map(|(part, _)| part).collect();
+    let mut given = BTreeSet::new();
+    for (part, embedding) in vectors {
+        if !wanted.contains(part) {
+            return Err(format!(
+                "there is a vector for {part}, which the record does not have; leave it out"
+            ));
+        }
+        if !given.insert(*part) {
+            return Err(format!("there are two vectors for {part}; send one"));
+        }
+        if embedding.dim() != dim as usize {
+            return Err(format!(
+                "the vector for {part} has {} dimensions, the collection has {dim}; use the collection's model",
+                embedding.dim()
+            ));
+        }
+    }
+    match wanted.difference(&given).next() {
+        Some(part) => Err(format!("there is no vector for {part}; send one for each part")),
+        None => Ok(()),
+    }
+}

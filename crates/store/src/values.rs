@@ -1,0 +1,158 @@
+//! What goes into the store and what comes out, as plain values. No bytes, no database.
+
+use diptych_core::{CollectionName, Digest, Embedding, Key, ModelId, PartRef, PointId, Record};
+
+/// A set of records whose vectors all come from one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collection {
+    /// Short name used in every key on disk; never given out twice.
+    pub id: u32,
+    /// The name its users know.
+    pub name: CollectionName,
+    /// The model all its vectors come from.
+    pub model_id: ModelId,
+    /// Dimensions of that model.
+    pub dim: u32,
+}
+
+/// What to do when the key is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutMode {
+    /// Replace the record and all its points.
+    Upsert,
+    /// Leave it alone and answer [`Outcome::AlreadyExists`].
+    InsertOnly,
+}
+
+/// One change to one record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mutation {
+    /// Store a record.
+    Put {
+        /// The record.
+        record: Record,
+        /// One unit vector for each part, in any order.
+        vectors: Vec<(PartRef, Embedding)>,
+        /// Digest over everything that decides the record and its vectors. A record whose digest is
+        /// already stored is left alone, so that a repeated ingestion costs nothing.
+        digest: Digest,
+        /// What to do when the key is taken.
+        mode: PutMode,
+    },
+    /// Remove a record with all its points.
+    Delete {
+        /// The record's key.
+        key: Key,
+    },
+}
+
+impl Mutation {
+    /// The key of the record it changes.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { record, .. } => record.key(),
+            Self::Delete { key } => key,
+        }
+    }
+}
+
+/// What became of one change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The key was free; the record is stored.
+    Created,
+    /// The record replaced another one.
+    Updated,
+    /// A record with the same digest was there already.
+    Unchanged,
+    /// The record is gone.
+    Deleted,
+    /// There was nothing to delete.
+    NotFound,
+    /// The key is taken by a record with another digest, and the mode was [`PutMode::InsertOnly`].
+    AlreadyExists,
+}
+
+/// The durable effect of one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Its place in the journal; `None` when nothing changed.
+    pub seq: Option<u64>,
+    /// Points that exist now, in the order of the record's parts.
+    pub added: Vec<(PartRef, PointId)>,
+    /// Points that no longer exist. Their ids are never given out again.
+    pub removed: Vec<(PartRef, PointId)>,
+}
+
+impl Applied {
+    pub(crate) fn nothing(outcome: Outcome) -> Self {
+        Self { outcome, seq: None, added: Vec::new(), removed: Vec::new() }
+    }
+}
+
+/// A record as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRecord {
+    /// The record.
+    pub record: Record,
+    /// The digest it was stored with.
+    pub digest: Digest,
+    /// Journal number of its last change.
+    pub seq: u64,
+    /// Its points, in the order of its parts.
+    pub points: Vec<(PartRef, PointId)>,
+}
+
+/// One part's point and its unit vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordVector {
+    /// The part.
+    pub part: PartRef,
+    /// Its point.
+    pub point: PointId,
+    /// Its vector.
+    pub embedding: Embedding,
+}
+
+/// One line of the journal: what happened to one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// 1 for the first change ever, then without gaps, over all collections.
+    pub seq: u64,
+    /// Collection of the record.
+    pub collection: u32,
+    /// Key of the record.
+    pub key: Key,
+    /// Points that came into being.
+    pub added: Vec<(PartRef, PointId)>,
+    /// Points that ceased to be.
+    pub removed: Vec<(PartRef, PointId)>,
+}
+
+/// Exact counts of one collection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records.
+    pub records: u64,
+    /// Image parts, each with one point.
+    pub image_points: u64,
+    /// Text parts, each with one point.
+    pub text_points: u64,
+    /// Text parts longer than the model's context.
+    pub truncated_texts: u64,
+}
+
+/// What the store as a whole has done and takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all files in the store's directory.
+    pub disk_bytes: u64,
+    /// Journal number of the last change.
+    pub last_seq: u64,
+    /// Synced batches written since the store was opened.
+    pub batches: u64,
+    /// Calls to [`crate::Store::write`] answered by those batches.
+    pub writes: u64,
+}
