@@ -1,2 +1,49 @@
-//! The diptych command.
-fn main() {}
+//! The `diptych` command: arguments, configuration, wiring.
+//!
+//! Each command has a file; what several share is in `local` (a store and a model on this machine),
+//! `remote` (a server) and `output`. Nothing here knows how to encode, index or store.
+
+mod args;
+mod embed;
+mod eval;
+mod ingest;
+mod local;
+mod output;
+mod phantom;
+mod remote;
+mod search;
+mod serve;
+mod sources;
+mod train;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// Large, short-lived tensors are the main allocations; mimalloc keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Phantom(args) => phantom::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Verify(args) => verify::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,28 @@
 //! The one place where encoding, index and store meet.
+//!
+//! Owns the two hallways of data: records in (prepare, encode, store, index, acknowledge) and
+//! queries through (encode, nearest, roll up to records, fetch). The store is the truth; an index is
+//! a cache of it, loaded when first needed and thrown away freely.
+//! Deliberately absent: async, wire types, models (the engine sees only [`diptych_core::Encode`]).
+
+mod bulk;
+mod encoding;
+mod engine;
+mod error;
+mod parallel;
+mod search;
+mod space;
+mod verify;
+mod write;
+
+pub use bulk::{BulkCounts, BulkItem, BulkOptions, Failure};
+pub use encoding::{EncodeThread, Urgency};
+pub use engine::{Engine, EngineOptions, Overview};
+pub use error::EngineError;
+pub use parallel::{Ordered, ordered_map};
+pub use search::{Found, SearchOutcome, SearchTimes};
+pub use verify::{VerifyReport, verify};
+pub use write::{NewImage, NewRecord, Written};
+
+pub use diptych_index::Kind as IndexKind;
+pub use diptych_store::{Outcome, PutMode, StoredRecord};

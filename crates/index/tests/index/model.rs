@@ -76,6 +76,19 @@ fn run(options: IndexOptions, operations: &[Operation]) -> Result<(), TestCaseEr
                 points.iter().for_each(|&(id, vector)| model.insert(id, vector));
             }
             &Operation::Remove { id } => prop_assert_eq!(index.remove(PointId(id)), model.remove(id)),
+            // A graph with so few links is approximate even here; what it promises holds all the same.
+            &Operation::Search { vector, k } if options.max_connections < 16 => {
+                index.audit();
+                let found = index.nearest(&vectors[vector], k, None).unwrap();
+                let expected = model.nearest(&vectors, vector, k);
+                prop_assert_eq!(found.len(), expected.len());
+                let all = model.nearest(&vectors, vector, usize::MAX);
+                let places: Vec<_> =
+                    found.iter().map(|f| all.iter().position(|n| n.id == f.id).expect("live")).collect();
+                prop_assert!(places.is_sorted(), "{:?}", places);
+                let itself = expected.iter().take_while(|n| n.score >= 1.0 - 1e-5).count();
+                prop_assert_eq!(&places[..itself], &(0..itself).collect::<Vec<_>>()[..]);
+            }
             &Operation::Search { vector, k } => {
                 let expected = model.nearest(&vectors, vector, k);
                 for found in [

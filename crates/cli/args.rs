@@ -1,0 +1,172 @@
+//! What can be typed. The one place where defaults of the command line live.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use diptych_core::{CollectionName, Key, Modality};
+
+/// Cross-modal retrieval: text finds images, images find text.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a data directory over gRPC
+    Serve(ServeArgs),
+    /// Ingest a folder of images (with same-named .txt files) or a .jsonl file
+    Ingest(IngestArgs),
+    /// Find images or texts by a text, an image or a stored record
+    Search(SearchArgs),
+    /// Write the embeddings of images and texts to a safetensors file
+    Embed(EmbedArgs),
+    /// Generate synthetic chest radiographs with reports and labels
+    Phantom(PhantomArgs),
+    /// Train a dual encoder from scratch on pairs
+    Train(TrainArgs),
+    /// Measure cross-modal recall of a model on pairs
+    Eval(EvalArgs),
+    /// Check that store and index agree; exit code 1 when they do not
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Data directory; created when absent
+    #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Model directory in the Hugging Face CLIP layout
+    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// Address to listen on; loopback only, since there is no authentication
+    #[arg(long, env = "DIPTYCH_LISTEN", default_value = "127.0.0.1:7700", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+}
+
+/// Where a command works: on a data directory of this machine, or through a server.
+#[derive(Debug, clap::Args)]
+pub struct PlaceArgs {
+    /// Data directory on this machine (needs --model)
+    #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR", conflicts_with = "server", requires = "model")]
+    pub data: Option<PathBuf>,
+    /// Model directory in the Hugging Face CLIP layout
+    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    pub model: Option<PathBuf>,
+    /// Server to ask instead, such as http://127.0.0.1:7700
+    #[arg(long, value_name = "URL", required_unless_present = "data")]
+    pub server: Option<String>,
+    /// Collection to work on
+    #[arg(long, default_value = CollectionName::DEFAULT, value_parser = collection, value_name = "NAME")]
+    pub collection: CollectionName,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct IngestArgs {
+    /// A folder of images, with same-named .txt files beside them, or a .jsonl file
+    pub source: PathBuf,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Where to list items that could not be ingested, as JSON lines; written when there are any
+    #[arg(long, default_value = "ingest-failures.jsonl", value_name = "FILE")]
+    pub report: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("query").required(true))]
+pub struct SearchArgs {
+    /// Search by words
+    #[arg(long, group = "query", value_name = "T")]
+    pub text: Option<String>,
+    /// Search by an image file
+    #[arg(long, group = "query", value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Search by a stored record
+    #[arg(long, group = "query", value_parser = key, value_name = "KEY")]
+    pub key: Option<Key>,
+    /// What to find: image or text
+    #[arg(long)]
+    pub target: Modality,
+    /// Hits wanted, 1 to 1000
+    #[arg(short, long, default_value_t = 10)]
+    pub k: u64,
+    /// Candidate list of the graph search, 1 to 4096 (with --server; a search with --data is exact)
+    #[arg(long, requires = "server")]
+    pub ef: Option<u64>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("inputs").required(true).multiple(true))]
+pub struct EmbedArgs {
+    /// Model directory in the Hugging Face CLIP layout
+    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// Image files; rows of the tensor image_embeds, in this order
+    #[arg(long, num_args = 1.., group = "inputs", value_name = "FILE")]
+    pub images: Vec<PathBuf>,
+    /// A file with one text per line; rows of the tensor text_embeds, in this order
+    #[arg(long, group = "inputs", value_name = "FILE")]
+    pub texts: Option<PathBuf>,
+    /// Safetensors file to write: image_embeds [n, d], text_embeds [m, d], f32, L2-normalised
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct PhantomArgs {
+    /// Cases to generate
+    #[arg(long, value_name = "N")]
+    pub cases: u64,
+    /// Seed; the same seed gives the same cases
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub seed: u64,
+    /// Directory to write: images/*.png and cases.jsonl
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// The recipe
+    #[arg(value_name = "RECIPE.toml")]
+    pub recipe: PathBuf,
+    /// Model directory to write; an interrupted run found there is continued
+    #[arg(long, value_name = "MODEL_DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct EvalArgs {
+    /// Model directory in the Hugging Face CLIP layout
+    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// Pairs, one JSON object per line, as for ingest
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub pairs: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Data directory
+    #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+fn collection(name: &str) -> Result<CollectionName, String> {
+    CollectionName::new(name).map_err(|e| e.to_string())
+}
+
+fn key(key: &str) -> Result<Key, String> {
+    Key::new(key).map_err(|e| e.to_string())
+}

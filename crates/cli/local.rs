@@ -1,0 +1,26 @@
+//! A store and a model on this machine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use diptych_encoder::DualEncoder;
+use diptych_engine::{Engine, EngineOptions, IndexKind};
+use diptych_store::{Store, StoreOptions};
+
+/// Loads a model directory.
+pub fn load_model(dir: &Path) -> Result<DualEncoder> {
+    DualEncoder::load(dir).with_context(|| format!("cannot load the model in {}", dir.display()))
+}
+
+/// Opens a data directory with a model. `create` makes the directory when it is absent.
+pub fn open_engine(data: &Path, model: &Path, index: IndexKind, create: bool) -> Result<Engine> {
+    let encoder = Arc::new(load_model(model)?);
+    let store = open_store(data, create)?;
+    Ok(Engine::open(store, encoder, EngineOptions { index, ..EngineOptions::default() })?)
+}
+
+/// Opens a data directory.
+pub fn open_store(data: &Path, create: bool) -> Result<Store> {
+    Ok(Store::open(data, StoreOptions { create, ..StoreOptions::default() })?)
+}

@@ -1,0 +1,90 @@
+//! What a person sees: lines, tables, progress bars, logs.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use diptych_core::{AttributeValue, ModelId, Part};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+/// Logs to standard error; `RUST_LOG` chooses what, `info` when it is not set.
+pub fn init_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+/// Prints one line to standard output.
+pub fn line(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// A reader that closed its end, such as `head`, is no failure.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|e| e.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The first twelve digits of a model id, enough to tell models apart by eye.
+pub fn short_id(id: &ModelId) -> String {
+    id.to_string().chars().take(12).collect()
+}
+
+/// A progress bar with rate and time left on a terminal; silent elsewhere.
+pub fn progress_bar(total: Option<u64>, unit: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let template = if total.is_some() {
+        format!("{{bar:30}} {{pos}}/{{len}} {unit} · {{per_sec}} · {{eta}} left · {{msg}}")
+    } else {
+        format!("{{spinner}} {{pos}} {unit} · {{per_sec}} · {{msg}}")
+    };
+    bar.set_style(ProgressStyle::with_template(&template).expect("the template is well formed"));
+    bar
+}
+
+/// Seconds with one decimal.
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// One line of text, cut to `width` characters with an ellipsis.
+pub fn shorten(text: &str, width: usize) -> String {
+    let flat: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let flat = flat.split_whitespace().collect::<Vec<_>>().join(" ");
+    if flat.chars().count() <= width {
+        return flat;
+    }
+    let mut cut: String = flat.chars().take(width.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// An attribute as JSON.
+pub fn attribute_json(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::String(s) => json!(s),
+        AttributeValue::List(items) => json!(items),
+        AttributeValue::Integer(v) => json!(v),
+        AttributeValue::Float(v) => json!(v),
+        AttributeValue::Bool(v) => json!(v),
+    }
+}
+
+/// What stands for a part in a list of hits: its text, or where its image came from.
+pub fn part_summary(part: Option<&Part>) -> String {
+    match part {
+        Some(Part::Text(text)) => text.text.clone(),
+        Some(Part::Image(image)) => format!("{} ({}×{})", image.source, image.width, image.height),
+        None => String::new(),
+    }
+}

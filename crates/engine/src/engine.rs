@@ -1,0 +1,191 @@
+//! The engine: a store, a model and the collections that join them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use diptych_core::{CollectionName, Embedding, Encode, Key, Modality, ModelId, PreparedImage, PreparedText};
+use diptych_index::{IndexOptions, Kind};
+use diptych_store::{Mutation, Outcome, Stats, Store, StoreError, StoredRecord};
+
+use crate::space::Space;
+use crate::{EncodeThread, EngineError, Urgency};
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Graph for a server, exact scan for a single question.
+    pub index: Kind,
+    /// Searches that may wait for the model before a further one is refused.
+    pub waiting_searches_max: usize,
+    /// Ingest batches that may wait for the model before a further one blocks.
+    pub waiting_ingests_max: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { index: Kind::Graph, waiting_searches_max: 256, waiting_ingests_max: 4 }
+    }
+}
+
+/// What an engine holds.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// The model's identity.
+    pub model_id: ModelId,
+    /// Dimensions of the shared space.
+    pub dim: usize,
+    /// Every collection with its counts, by name.
+    pub collections: Vec<(CollectionName, Stats)>,
+}
+
+/// Encodes, stores, indexes and searches. Share it by reference; every method takes `&self`.
+pub struct Engine {
+    pub(crate) store: Store,
+    pub(crate) encode: EncodeThread,
+    spaces: RwLock<HashMap<CollectionName, Arc<Space>>>,
+    index_options: IndexOptions,
+    model_id: ModelId,
+    dim: usize,
+}
+
+impl Engine {
+    /// Joins a store and a model. Every collection of the store must belong to that model.
+    ///
+    /// # Errors
+    /// [`StoreError::ModelMismatch`] when a collection was made with another model.
+    pub fn open(store: Store, encoder: Arc<dyn Encode>, options: EngineOptions) -> Result<Self, EngineError> {
+        let (model_id, dim) = (encoder.model_id(), encoder.dim());
+        let index_options = IndexOptions { kind: options.index, ..IndexOptions::default() };
+        let mut spaces = HashMap::new();
+        for collection in store.collections()? {
+            if collection.model_id != model_id {
+                return Err(StoreError::ModelMismatch {
+                    collection: collection.name.to_string(),
+                    stored: collection.model_id,
+                    given: model_id,
+                }
+                .into());
+            }
+            let space = Space::new(collection, index_options.clone());
+            spaces.insert(space.collection.name.clone(), Arc::new(space));
+        }
+        let encode = EncodeThread::start(encoder, options.waiting_searches_max, options.waiting_ingests_max);
+        Ok(Self { store, encode, spaces: RwLock::new(spaces), index_options, model_id, dim })
+    }
+
+    /// Loads every index, so that the first search does not wait for it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn warm(&self) -> Result<(), EngineError> {
+        for space in self.all_spaces() {
+            for modality in Modality::ALL {
+                space.index(&self.store, modality)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The encoder, for preparing inputs on the caller's thread.
+    pub fn encoder(&self) -> &dyn Encode {
+        self.encode.encoder()
+    }
+
+    /// Embeds prepared inputs without storing them.
+    ///
+    /// # Errors
+    /// As [`EncodeThread::images`].
+    pub fn embed(
+        &self,
+        images: Vec<PreparedImage>,
+        texts: Vec<PreparedText>,
+        urgency: Urgency,
+    ) -> Result<(Vec<Embedding>, Vec<Embedding>), EngineError> {
+        Ok((self.encode.images(images, urgency)?, self.encode.texts(texts, urgency)?))
+    }
+
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// [`EngineError::CollectionNotFound`] or [`EngineError::RecordNotFound`].
+    pub fn get(&self, collection: &CollectionName, key: &Key) -> Result<StoredRecord, EngineError> {
+        let space = self.space(collection)?;
+        self.store.get(space.collection.id, key)?.ok_or_else(|| EngineError::RecordNotFound {
+            key: key.clone(),
+            collection: collection.to_string(),
+        })
+    }
+
+    /// Reads up to `limit` records in key order, starting behind `after`.
+    ///
+    /// # Errors
+    /// [`EngineError::CollectionNotFound`], or when the store cannot be read.
+    pub fn list(
+        &self,
+        collection: &CollectionName,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, EngineError> {
+        let space = self.space(collection)?;
+        Ok(self.store.list(space.collection.id, after, limit)?)
+    }
+
+    /// Deletes one record; gone from searches that start afterwards.
+    ///
+    /// # Errors
+    /// [`EngineError::CollectionNotFound`] or [`EngineError::RecordNotFound`].
+    pub fn delete(&self, collection: &CollectionName, key: &Key) -> Result<(), EngineError> {
+        let space = self.space(collection)?;
+        let mutation = Mutation::Delete { key: key.clone() };
+        let applied =
+            space.write(&[Vec::new()], || Ok(self.store.write(space.collection.id, vec![mutation])?))?;
+        match applied.first().map(|a| &a.outcome) {
+            Some(Outcome::Deleted) => Ok(()),
+            _ => Err(EngineError::RecordNotFound { key: key.clone(), collection: collection.to_string() }),
+        }
+    }
+
+    /// What the engine holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn overview(&self) -> Result<Overview, EngineError> {
+        let mut collections = self
+            .all_spaces()
+            .into_iter()
+            .map(|s| Ok((s.collection.name.clone(), self.store.stats(s.collection.id)?)))
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        collections.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Overview { model_id: self.model_id, dim: self.dim, collections })
+    }
+
+    /// The collection of that name.
+    pub(crate) fn space(&self, name: &CollectionName) -> Result<Arc<Space>, EngineError> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        spaces.get(name).cloned().ok_or_else(|| {
+            let mut existing: Vec<String> = spaces.keys().map(CollectionName::to_string).collect();
+            existing.sort();
+            EngineError::CollectionNotFound { name: name.to_string(), existing }
+        })
+    }
+
+    /// The collection of that name, created for this model when absent.
+    pub(crate) fn space_or_create(&self, name: &CollectionName) -> Result<Arc<Space>, EngineError> {
+        if let Ok(space) = self.space(name) {
+            return Ok(space);
+        }
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(space) = spaces.get(name) {
+            return Ok(Arc::clone(space));
+        }
+        let dim = u32::try_from(self.dim).expect("an embedding has at most DIM_MAX dimensions");
+        let collection = self.store.create_collection(name, self.model_id, dim)?;
+        let space = Arc::new(Space::new(collection, self.index_options.clone()));
+        spaces.insert(name.clone(), Arc::clone(&space));
+        Ok(space)
+    }
+
+    fn all_spaces(&self) -> Vec<Arc<Space>> {
+        self.spaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

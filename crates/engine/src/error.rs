@@ -1,0 +1,94 @@
+//! Why the engine refuses or fails. One variant per thing a caller can do about it.
+
+use diptych_core::{
+    EmbeddingError, EncodeError, Key, NameError, PartRef, QueryError, RecordError,
+};
+use diptych_index::IndexError;
+use diptych_store::StoreError;
+
+/// What can go wrong between a request and its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// An image or text cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A query parameter is out of range.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A vector is no direction in the shared space.
+    #[error(transparent)]
+    Embedding(#[from] EmbeddingError),
+    /// A record is incomplete or out of bounds.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A key or collection name is refused.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The vector is of another space.
+    #[error("the vector has {found} dimensions, but the model of this collection has {expected}; embed with that model")]
+    Dimension {
+        /// Dimensions of the collection.
+        expected: usize,
+        /// Dimensions of the vector.
+        found: usize,
+    },
+    /// No such collection.
+    #[error("there is no collection '{name}'; {}", existing_collections(.existing))]
+    CollectionNotFound {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        existing: Vec<String>,
+    },
+    /// No such record.
+    #[error("there is no record '{key}' in collection '{collection}'; list its records to see the keys")]
+    RecordNotFound {
+        /// What was asked for.
+        key: Key,
+        /// Where.
+        collection: String,
+    },
+    /// The record has no such part.
+    #[error("record '{key}' has no part {part}; read the record to see its parts")]
+    PartNotFound {
+        /// The record.
+        key: Key,
+        /// The part asked for.
+        part: PartRef,
+    },
+    /// Insert-only write on an existing key.
+    #[error("record '{key}' exists with other content; upsert to replace it, or use another key")]
+    AlreadyExists {
+        /// The key.
+        key: Key,
+    },
+    /// An item of a bulk source cannot be read.
+    #[error("{reason}")]
+    Source {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A bounded queue is full.
+    #[error("the server is busy: {what}; retry after a short, growing pause")]
+    Overloaded {
+        /// Which bound was reached.
+        what: String,
+    },
+    /// The engine is being closed.
+    #[error("the server is shutting down; retry on the next one")]
+    Closed,
+    /// The index refused or failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn existing_collections(existing: &[String]) -> String {
+    if existing.is_empty() {
+        "there are none yet: ingest something first".to_owned()
+    } else {
+        format!("there are: {}", existing.join(", "))
+    }
+}

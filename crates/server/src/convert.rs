@@ -1,0 +1,273 @@
+//! Wire to core and back, all of it.
+
+use diptych_core::{
+    Attributes, AttributeValue, CollectionName, Embedding, Key, Modality, Part, PartRef, Query,
+    QuerySource,
+};
+use diptych_engine::{
+    EngineError, Found, NewImage, NewRecord, Outcome, Overview, PutMode, SearchOutcome, StoredRecord, Written,
+};
+use diptych_proto::v1 as wire;
+use tonic::Status;
+
+use crate::status;
+
+const K_DEFAULT: u32 = 10;
+
+pub(crate) fn collection_from_wire(name: String) -> Result<CollectionName, Status> {
+    if name.is_empty() { Ok(CollectionName::default()) } else { CollectionName::new(name).map_err(refused) }
+}
+
+pub(crate) fn key_from_wire(key: String) -> Result<Key, Status> {
+    Key::new(key).map_err(refused)
+}
+
+fn refused(error: impl Into<EngineError>) -> Status {
+    status::from_engine(&error.into())
+}
+
+/// The key after which a page starts; tokens are opaque to clients.
+pub(crate) fn page_token_from_wire(token: &str) -> Result<Option<Key>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let bytes: Option<Vec<u8>> = token
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+        .collect();
+    bytes
+        .filter(|_| token.len() % 2 == 0)
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|key| Key::new(key).ok())
+        .map(Some)
+        .ok_or_else(|| {
+            Status::invalid_argument("the page token is not one of this server's; start without one")
+        })
+}
+
+pub(crate) fn page_token_to_wire(last: &Key) -> String {
+    last.as_str().bytes().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A modality of the wire, if it is a known one.
+pub fn modality_from_wire(modality: i32) -> Option<Modality> {
+    match wire::Modality::try_from(modality) {
+        Ok(wire::Modality::Image) => Some(Modality::Image),
+        Ok(wire::Modality::Text) => Some(Modality::Text),
+        Ok(wire::Modality::Unspecified) | Err(_) => None,
+    }
+}
+
+/// A modality for the wire.
+pub fn modality_to_wire(modality: Modality) -> i32 {
+    match modality {
+        Modality::Image => wire::Modality::Image as i32,
+        Modality::Text => wire::Modality::Text as i32,
+    }
+}
+
+fn required_modality(modality: i32, field: &str) -> Result<Modality, Status> {
+    modality_from_wire(modality).ok_or_else(|| {
+        Status::invalid_argument(format!(
+            "{field} is not set to a known modality; use MODALITY_IMAGE or MODALITY_TEXT"
+        ))
+    })
+}
+
+fn part_ref_from_wire(part: wire::PartRef) -> Result<PartRef, Status> {
+    Ok(PartRef { modality: required_modality(part.modality, "part.modality")?, ordinal: part.ordinal })
+}
+
+fn part_ref_to_wire(part: PartRef) -> wire::PartRef {
+    wire::PartRef { modality: modality_to_wire(part.modality), ordinal: part.ordinal }
+}
+
+pub(crate) fn search_from_wire(request: wire::SearchRequest) -> Result<(CollectionName, Query), Status> {
+    use wire::search_request::Query as WireQuery;
+    let wire::SearchRequest { collection, query, target, k, ef } = request;
+    let source = match query {
+        None => {
+            return Err(Status::invalid_argument(
+                "the request has no query; set one of text, image, key and vector",
+            ));
+        }
+        Some(WireQuery::Text(text)) => QuerySource::Text(text),
+        Some(WireQuery::Image(bytes)) => QuerySource::Image(bytes),
+        Some(WireQuery::Key(wire::KeyQuery { key, part })) => QuerySource::Key {
+            key: key_from_wire(key)?,
+            part: part.map(part_ref_from_wire).transpose()?,
+        },
+        Some(WireQuery::Vector(vector)) => QuerySource::Vector(vector.values),
+    };
+    let target = required_modality(target, "target")?;
+    let query = Query::new(source, target, u64::from(k.unwrap_or(K_DEFAULT)), ef).map_err(refused)?;
+    Ok((collection_from_wire(collection)?, query))
+}
+
+pub(crate) fn search_to_wire(outcome: SearchOutcome) -> wire::SearchResponse {
+    let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    let times = outcome.times;
+    wire::SearchResponse {
+        hits: outcome.hits.into_iter().map(hit_to_wire).collect(),
+        stats: Some(wire::SearchStats {
+            searched_points: outcome.searched_points as u64,
+            encode_micros: micros(times.encode),
+            search_micros: micros(times.search),
+            fetch_micros: micros(times.fetch),
+        }),
+    }
+}
+
+fn hit_to_wire(Found { hit, record }: Found) -> wire::Hit {
+    wire::Hit {
+        key: hit.key.to_string(),
+        score: hit.score,
+        part: Some(part_to_wire(hit.part, record.part(hit.part))),
+        attributes: attributes_to_wire(record.attributes()),
+    }
+}
+
+fn part_to_wire(part_ref: PartRef, part: Option<&Part>) -> wire::Part {
+    use wire::part::Content;
+    let content = part.map(|part| match part {
+        Part::Image(image) => Content::Image(wire::ImagePart {
+            source: image.source.clone(),
+            digest: image.digest.0.to_vec(),
+            width: image.width,
+            height: image.height,
+        }),
+        Part::Text(text) => Content::Text(wire::TextPart {
+            text: text.text.clone(),
+            truncated_tokens: text.truncated_tokens,
+        }),
+    });
+    wire::Part { r#ref: Some(part_ref_to_wire(part_ref)), content }
+}
+
+pub(crate) fn record_to_wire(stored: StoredRecord) -> wire::Record {
+    let record = stored.record;
+    wire::Record {
+        key: record.key().to_string(),
+        parts: record.part_refs().map(|(part_ref, part)| part_to_wire(part_ref, Some(part))).collect(),
+        attributes: attributes_to_wire(record.attributes()),
+        seq: stored.seq,
+    }
+}
+
+/// Attributes for the wire.
+pub fn attributes_to_wire(
+    attributes: &Attributes,
+) -> std::collections::HashMap<String, wire::AttributeValue> {
+    use wire::attribute_value::Value;
+    let value = |value: &AttributeValue| match value {
+        AttributeValue::String(s) => Value::StringValue(s.clone()),
+        AttributeValue::List(items) => Value::ListValue(wire::StringList { values: items.clone() }),
+        AttributeValue::Integer(v) => Value::IntegerValue(*v),
+        AttributeValue::Float(v) => Value::FloatValue(*v),
+        AttributeValue::Bool(v) => Value::BoolValue(*v),
+    };
+    attributes
+        .iter()
+        .map(|(name, v)| (name.clone(), wire::AttributeValue { value: Some(value(v)) }))
+        .collect()
+}
+
+/// Attributes of the wire.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` naming an attribute whose value is not set.
+pub fn attributes_from_wire(
+    attributes: std::collections::HashMap<String, wire::AttributeValue>,
+) -> Result<Attributes, Status> {
+    use wire::attribute_value::Value;
+    attributes
+        .into_iter()
+        .map(|(name, value)| {
+            let value = match value.value {
+                Some(Value::StringValue(s)) => AttributeValue::String(s),
+                Some(Value::ListValue(list)) => AttributeValue::List(list.values),
+                Some(Value::IntegerValue(v)) => AttributeValue::Integer(v),
+                Some(Value::FloatValue(v)) => AttributeValue::Float(v),
+                Some(Value::BoolValue(v)) => AttributeValue::Bool(v),
+                None => {
+                    return Err(Status::invalid_argument(format!(
+                        "attribute '{name}' has no value; set one or leave the attribute out"
+                    )));
+                }
+            };
+            Ok((name, value))
+        })
+        .collect()
+}
+
+pub(crate) fn ingest_from_wire(
+    item: wire::IngestRequest,
+) -> Result<(CollectionName, PutMode, NewRecord), Status> {
+    let mode = match wire::WriteMode::try_from(item.mode) {
+        Ok(wire::WriteMode::Unspecified | wire::WriteMode::Upsert) => PutMode::Upsert,
+        Ok(wire::WriteMode::Insert) => PutMode::InsertOnly,
+        Err(_) => {
+            return Err(Status::invalid_argument(format!(
+                "mode {} is unknown; use WRITE_MODE_UPSERT or WRITE_MODE_INSERT",
+                item.mode
+            )));
+        }
+    };
+    let images =
+        item.images.into_iter().map(|i| NewImage { bytes: i.data, source: i.source }).collect();
+    let record = NewRecord {
+        key: key_from_wire(item.key)?,
+        images,
+        texts: item.texts,
+        attributes: attributes_from_wire(item.attributes)?,
+    };
+    Ok((collection_from_wire(item.collection)?, mode, record))
+}
+
+pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestResponse {
+    let outcome = match written.outcome {
+        Outcome::Created => wire::WriteOutcome::Created,
+        Outcome::Updated => wire::WriteOutcome::Updated,
+        Outcome::Unchanged => wire::WriteOutcome::Unchanged,
+        Outcome::Deleted | Outcome::NotFound | Outcome::AlreadyExists => wire::WriteOutcome::Unspecified,
+    };
+    wire::IngestResponse {
+        key,
+        outcome: outcome as i32,
+        error: None,
+        truncated_tokens: written.truncated_tokens,
+    }
+}
+
+pub(crate) fn ingest_error(key: String, status: &Status) -> wire::IngestResponse {
+    wire::IngestResponse {
+        key,
+        outcome: wire::WriteOutcome::Unspecified as i32,
+        error: Some(wire::ItemError { code: status.code() as i32, message: status.message().to_owned() }),
+        truncated_tokens: 0,
+    }
+}
+
+pub(crate) fn vector_to_wire(embedding: Embedding) -> wire::Vector {
+    wire::Vector { values: embedding.into_vec() }
+}
+
+pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
+    wire::StatsResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        model_id: overview.model_id.to_string(),
+        dimension: u32::try_from(overview.dim).unwrap_or(u32::MAX),
+        collections: overview
+            .collections
+            .into_iter()
+            .map(|(name, stats)| wire::CollectionStats {
+                name: name.to_string(),
+                records: stats.records,
+                image_points: stats.image_points,
+                text_points: stats.text_points,
+                truncated_texts: stats.truncated_texts,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,266 @@
+//! The retrieval service: admission, conversion, one engine call, conversion back.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use diptych_core::{CollectionName, Key};
+use diptych_engine::{Engine, EngineError, NewRecord, PutMode, Urgency, Written};
+use diptych_proto::v1 as wire;
+use diptych_proto::v1::retrieval_service_server::RetrievalService;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{convert, status};
+
+/// Items of an ingest stream that are encoded and synced together at the most.
+const INGEST_ITEMS_MAX: usize = 32;
+/// Bytes of items that are held for one such group at the most, the last item aside.
+const INGEST_BYTES_MAX: usize = 64 << 20;
+/// Inputs of one embed request.
+const EMBED_INPUTS_MAX: usize = 256;
+const PAGE_SIZE_DEFAULT: u32 = 100;
+const PAGE_SIZE_MAX: u32 = 1000;
+
+pub(crate) struct Retrieval {
+    engine: Arc<Engine>,
+    requests: Arc<Semaphore>,
+}
+
+impl Retrieval {
+    pub(crate) fn new(engine: Arc<Engine>, requests_max: usize) -> Self {
+        Self { engine, requests: Arc::new(Semaphore::new(requests_max)) }
+    }
+
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(
+                "the server is busy: too many requests are in work; retry after a short, growing pause",
+            )
+        })
+    }
+
+    /// Runs one engine call on a blocking thread.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let permit = self.admit()?;
+        let engine = Arc::clone(&self.engine);
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&engine)
+        })
+        .await
+        .map_err(|_| Status::internal("the request failed inside the server; report this if it persists"))?
+        .map_err(|error| status::from_engine(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl RetrievalService for Retrieval {
+    async fn search(
+        &self,
+        request: Request<wire::SearchRequest>,
+    ) -> Result<Response<wire::SearchResponse>, Status> {
+        let (collection, query) = convert::search_from_wire(request.into_inner())?;
+        let outcome = self.call(move |engine| engine.search(&collection, &query)).await?;
+        Ok(Response::new(convert::search_to_wire(outcome)))
+    }
+
+    type IngestStream = Pin<Box<dyn Stream<Item = Result<wire::IngestResponse, Status>> + Send>>;
+
+    async fn ingest(
+        &self,
+        request: Request<Streaming<wire::IngestRequest>>,
+    ) -> Result<Response<Self::IngestStream>, Status> {
+        let permit = self.admit()?;
+        let engine = Arc::clone(&self.engine);
+        let mut items = request.into_inner();
+        let (answers, receive) = mpsc::channel(2 * INGEST_ITEMS_MAX);
+        tokio::spawn(async move {
+            let _permit = permit;
+            loop {
+                let (group, end) = next_group(&mut items).await;
+                let engine = Arc::clone(&engine);
+                // Runs to its end even when the client leaves: a group is written whole.
+                let written = tokio::task::spawn_blocking(move || ingest_group(&engine, group));
+                for answer in written.await.unwrap_or_default() {
+                    if answers.send(Ok(answer)).await.is_err() {
+                        return;
+                    }
+                }
+                match end {
+                    None => {}
+                    Some(Ok(())) => return,
+                    Some(Err(status)) => {
+                        // The client that broke the stream may not be there to read this.
+                        let _ = answers.send(Err(status)).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+
+    async fn get_record(
+        &self,
+        request: Request<wire::GetRecordRequest>,
+    ) -> Result<Response<wire::GetRecordResponse>, Status> {
+        let wire::GetRecordRequest { collection, key } = request.into_inner();
+        let (collection, key) = names(collection, key)?;
+        let stored = self.call(move |engine| engine.get(&collection, &key)).await?;
+        Ok(Response::new(wire::GetRecordResponse { record: Some(convert::record_to_wire(stored)) }))
+    }
+
+    async fn list_records(
+        &self,
+        request: Request<wire::ListRecordsRequest>,
+    ) -> Result<Response<wire::ListRecordsResponse>, Status> {
+        let wire::ListRecordsRequest { collection, page_size, page_token } = request.into_inner();
+        let collection = convert::collection_from_wire(collection)?;
+        let after = convert::page_token_from_wire(&page_token)?;
+        let limit = match page_size {
+            0 => PAGE_SIZE_DEFAULT,
+            n => n.min(PAGE_SIZE_MAX),
+        } as usize;
+        // One more than asked tells whether there is a next page.
+        let mut records =
+            self.call(move |engine| engine.list(&collection, after.as_ref(), limit + 1)).await?;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next_page_token = match records.last() {
+            Some(last) if more => convert::page_token_to_wire(last.record.key()),
+            _ => String::new(),
+        };
+        let records = records.into_iter().map(convert::record_to_wire).collect();
+        Ok(Response::new(wire::ListRecordsResponse { records, next_page_token }))
+    }
+
+    async fn delete_record(
+        &self,
+        request: Request<wire::DeleteRecordRequest>,
+    ) -> Result<Response<wire::DeleteRecordResponse>, Status> {
+        let wire::DeleteRecordRequest { collection, key } = request.into_inner();
+        let (collection, key) = names(collection, key)?;
+        self.call(move |engine| engine.delete(&collection, &key)).await?;
+        Ok(Response::new(wire::DeleteRecordResponse {}))
+    }
+
+    async fn embed(&self, request: Request<wire::EmbedRequest>) -> Result<Response<wire::EmbedResponse>, Status> {
+        let wire::EmbedRequest { images, texts } = request.into_inner();
+        let inputs = images.len() + texts.len();
+        if inputs == 0 || inputs > EMBED_INPUTS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "the request has {inputs} inputs; send 1 to {EMBED_INPUTS_MAX} images and texts"
+            )));
+        }
+        let (model_id, images, texts) = self
+            .call(move |engine| {
+                let encoder = engine.encoder();
+                let images =
+                    images.iter().map(|i| encoder.prepare_image(&i.data)).collect::<Result<_, _>>()?;
+                let texts = texts.iter().map(|t| encoder.prepare_text(t)).collect::<Result<_, _>>()?;
+                let (images, texts) = engine.embed(images, texts, Urgency::Search)?;
+                Ok((encoder.model_id(), images, texts))
+            })
+            .await?;
+        let vectors = |all: Vec<_>| all.into_iter().map(convert::vector_to_wire).collect();
+        Ok(Response::new(wire::EmbedResponse {
+            image_embeddings: vectors(images),
+            text_embeddings: vectors(texts),
+            model_id: model_id.to_string(),
+        }))
+    }
+
+    async fn stats(&self, _: Request<wire::StatsRequest>) -> Result<Response<wire::StatsResponse>, Status> {
+        let overview = self.call(Engine::overview).await?;
+        Ok(Response::new(convert::overview_to_wire(overview)))
+    }
+}
+
+fn names(collection: String, key: String) -> Result<(CollectionName, Key), Status> {
+    Ok((convert::collection_from_wire(collection)?, convert::key_from_wire(key)?))
+}
+
+/// Waits for an item, then takes those that have arrived behind it. The second value tells how the
+/// stream ended, once it has.
+async fn next_group(
+    items: &mut Streaming<wire::IngestRequest>,
+) -> (Vec<wire::IngestRequest>, Option<Result<(), Status>>) {
+    let mut group: Vec<wire::IngestRequest> = Vec::new();
+    let mut bytes = 0;
+    while group.len() < INGEST_ITEMS_MAX && bytes < INGEST_BYTES_MAX {
+        let arrived = if group.is_empty() {
+            items.message().await
+        } else {
+            tokio::select! {
+                biased;
+                next = items.message() => next,
+                () = std::future::ready(()) => break,
+            }
+        };
+        match arrived {
+            Ok(Some(item)) => {
+                bytes += item.images.iter().map(|i| i.data.len()).sum::<usize>();
+                bytes += item.texts.iter().map(String::len).sum::<usize>();
+                group.push(item);
+            }
+            Ok(None) => return (group, Some(Ok(()))),
+            Err(status) => return (group, Some(Err(status))),
+        }
+    }
+    (group, None)
+}
+
+/// Ingests the items of a group, answers in order. Runs of one collection and mode go together.
+fn ingest_group(engine: &Engine, group: Vec<wire::IngestRequest>) -> Vec<wire::IngestResponse> {
+    let mut answers = Vec::with_capacity(group.len());
+    let mut run: Option<(CollectionName, PutMode, Vec<NewRecord>)> = None;
+    let flush = |run: &mut Option<(CollectionName, PutMode, Vec<NewRecord>)>,
+                 answers: &mut Vec<wire::IngestResponse>| {
+        if let Some((collection, mode, records)) = run.take() {
+            answers.extend(ingest_run(engine, &collection, mode, records));
+        }
+    };
+    for item in group {
+        let key = item.key.clone();
+        match convert::ingest_from_wire(item) {
+            Ok((collection, mode, record)) => match &mut run {
+                Some((c, m, records)) if *c == collection && *m == mode => records.push(record),
+                _ => {
+                    flush(&mut run, &mut answers);
+                    run = Some((collection, mode, vec![record]));
+                }
+            },
+            Err(status) => {
+                flush(&mut run, &mut answers);
+                answers.push(convert::ingest_error(key, &status));
+            }
+        }
+    }
+    flush(&mut run, &mut answers);
+    answers
+}
+
+fn ingest_run(
+    engine: &Engine,
+    collection: &CollectionName,
+    mode: PutMode,
+    records: Vec<NewRecord>,
+) -> Vec<wire::IngestResponse> {
+    let keys: Vec<String> = records.iter().map(|r| r.key.to_string()).collect();
+    let answer = |key: String, result: Result<Written, EngineError>| match result {
+        Ok(written) => convert::written_to_wire(key, &written),
+        Err(error) => convert::ingest_error(key, &status::from_engine(&error)),
+    };
+    match engine.ingest(collection, records, mode) {
+        Ok(results) => keys.into_iter().zip(results).map(|(key, result)| answer(key, result)).collect(),
+        Err(error) => {
+            let status = status::from_engine(&error);
+            keys.into_iter().map(|key| convert::ingest_error(key, &status)).collect()
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Engine errors to gRPC codes: one exhaustive match, no wildcard, so that a new error must choose.
+
+use diptych_core::EncodeError;
+use diptych_engine::EngineError;
+use diptych_store::StoreError;
+use tonic::{Code, Status};
+
+/// The status a client gets for an error. The message is the error's own, which says what to do.
+pub(crate) fn from_engine(error: &EngineError) -> Status {
+    let code = code(error);
+    if matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable) {
+        tracing::error!(%error, "a request failed");
+    }
+    Status::new(code, error.to_string())
+}
+
+fn code(error: &EngineError) -> Code {
+    match error {
+        EngineError::Encode(error) => match error {
+            EncodeError::Image { .. }
+            | EncodeError::ImageTooLarge { .. }
+            | EncodeError::EmptyText
+            | EncodeError::TextTooLong { .. } => Code::InvalidArgument,
+            EncodeError::Model { .. } => Code::Internal,
+        },
+        EngineError::Query(_)
+        | EngineError::Embedding(_)
+        | EngineError::Record(_)
+        | EngineError::Name(_)
+        | EngineError::Source { .. }
+        | EngineError::Dimension { .. } => Code::InvalidArgument,
+        EngineError::CollectionNotFound { .. }
+        | EngineError::RecordNotFound { .. }
+        | EngineError::PartNotFound { .. } => Code::NotFound,
+        EngineError::AlreadyExists { .. } => Code::AlreadyExists,
+        EngineError::Overloaded { .. } => Code::ResourceExhausted,
+        EngineError::Closed => Code::Unavailable,
+        // Vectors are checked before they reach the index, so what is left is the server's fault.
+        EngineError::Index(_) => Code::Internal,
+        EngineError::Store(error) => match error {
+            StoreError::ModelMismatch { .. } | StoreError::Version { .. } => Code::FailedPrecondition,
+            StoreError::InUse { .. } | StoreError::Missing { .. } | StoreError::NotAStore { .. } => {
+                Code::FailedPrecondition
+            }
+            StoreError::Full { .. } => Code::ResourceExhausted,
+            StoreError::Io { .. } | StoreError::Halted => Code::Unavailable,
+            StoreError::Corrupt { .. } => Code::DataLoss,
+            StoreError::TooMuch { .. } => Code::InvalidArgument,
+            StoreError::UnknownCollection { .. }
+            | StoreError::Dimension { .. }
+            | StoreError::InvalidMutation { .. } => Code::Internal,
+        },
+    }
+}

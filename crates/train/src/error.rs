@@ -1,0 +1,93 @@
+//! What can go wrong between a recipe and a model directory, and what to do about it.
+
+use std::path::PathBuf;
+
+/// Why training stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The recipe file cannot be read.
+    #[error("cannot read the recipe {}: {source}; check the path", path.display())]
+    RecipeFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The recipe is no TOML of the expected form; the reason names line and key.
+    #[error(
+        "the recipe cannot be parsed: {reason}; correct that line (data/recipes/mini.toml shows every key)"
+    )]
+    RecipeSyntax {
+        /// The parser's message, with line and key.
+        reason: String,
+    },
+    /// A value is out of its bounds.
+    #[error("recipe key `{key}` {reason}")]
+    RecipeValue {
+        /// The key, with its section.
+        key: &'static str,
+        /// What was found and what is allowed.
+        reason: String,
+    },
+    /// The training data cannot be used.
+    #[error("the training data {}: {reason}", path.display())]
+    Data {
+        /// The file with the pairs.
+        path: PathBuf,
+        /// What is wrong with it and how to put it right.
+        reason: String,
+    },
+    /// The tokenizer could not be trained or used.
+    #[error("the tokenizer failed: {reason}; check that the texts of the training pairs are words")]
+    Tokenizer {
+        /// What it said.
+        reason: String,
+    },
+    /// The loss or the gradient is NaN or infinite. Nothing of that step was kept.
+    #[error(
+        "the {what} is not finite at step {step} (logit_scale {logit_scale}); the checkpoint before it is intact: lower train.learning_rate or raise train.warmup_steps and start again"
+    )]
+    NotFinite {
+        /// "loss" or "gradient".
+        what: &'static str,
+        /// The step, counted from 1.
+        step: u64,
+        /// The natural logarithm of the inverse temperature at that step.
+        logit_scale: f32,
+    },
+    /// The output directory holds the checkpoint of another run.
+    #[error(
+        "{} belongs to another run: its {what} differs; choose another output directory, or restart to discard it",
+        path.display()
+    )]
+    OtherRun {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The checkpoint is damaged.
+    #[error("the checkpoint {} is damaged: {reason}; restart to discard it", path.display())]
+    Checkpoint {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of the output directory cannot be read or written.
+    #[error("cannot {what} {}: {source}; check permissions and free space", path.display())]
+    Io {
+        /// "write", "read", ..
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Attaches the path to an I/O error.
+pub(crate) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> TrainError {
+    let path = path.to_path_buf();
+    move |source| TrainError::Io { what, path, source }
+}
