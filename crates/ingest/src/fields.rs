@@ -1,0 +1,202 @@
+//! The fields of one JSON line.
+//!
+//! Owns: which names mean key, images, texts and attributes, and which types they may have. Knows
+//! nothing of files, lines or the keys of other items.
+
+use std::fmt;
+
+use diptych_core::{AttributeValue, Attributes};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::printable;
+
+const IMAGE_FIELDS: [&str; 2] = ["image", "images"];
+const TEXT_FIELDS: [&str; 5] = ["text", "texts", "caption", "captions", "report"];
+
+/// What one line says. Has at least one image or text.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Fields {
+    /// `key`, else `id`.
+    pub(crate) key: Option<String>,
+    /// Paths as written: `image`, then `images`.
+    pub(crate) images: Vec<String>,
+    /// `text`, `texts`, `caption`, `captions`, `report`, in this order.
+    pub(crate) texts: Vec<String>,
+    /// `attributes` and every other scalar field.
+    pub(crate) attributes: Attributes,
+}
+
+impl Fields {
+    /// Reads one JSON object. The error says what is wrong and what would be right.
+    pub(crate) fn parse(line: &str) -> Result<Self, String> {
+        let Object(mut object) = serde_json::from_str(line).map_err(|e| {
+            // The parser sees one line at a time, so its own line number would mislead.
+            let reason = e.to_string().replace(" at line 1 column ", " at column ");
+            format!("not a JSON object: {}; write one object per line", printable(&reason))
+        })?;
+        object.retain(|_, value| !value.is_null());
+
+        let key_field = ["key", "id"].into_iter().find(|&name| object.contains_key(name));
+        let key = key_field.and_then(|name| Some(key(name, object.remove(name)?))).transpose()?;
+        let (mut images, mut texts) = (Vec::new(), Vec::new());
+        for name in IMAGE_FIELDS {
+            if let Some(value) = object.remove(name) {
+                images.extend(strings(name, value)?);
+            }
+        }
+        if images.iter().any(|path| path.trim().is_empty()) {
+            return Err("an image path is empty; give the path or leave the field out".to_owned());
+        }
+        for name in TEXT_FIELDS {
+            if let Some(value) = object.remove(name) {
+                texts.extend(text_parts(name, value)?);
+            }
+        }
+        if images.is_empty() && texts.is_empty() {
+            return Err("neither image nor text; give \"image\" or \"text\" a value".to_owned());
+        }
+        let attributes = attributes(object)?;
+        Ok(Self { key, images, texts, attributes })
+    }
+}
+
+fn key(name: &str, value: Value) -> Result<String, String> {
+    match value {
+        Value::String(key) => Ok(key),
+        Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
+        other => Err(format!("'{name}' is {}; write it as a string", kind(&other))),
+    }
+}
+
+/// Texts of a field. A blank string says no more than a missing field and is left out; within a
+/// list it would shift the texts after it, so there it is an error.
+fn text_parts(name: &str, value: Value) -> Result<Vec<String>, String> {
+    let alone = value.is_string();
+    let mut texts = strings(name, value)?;
+    match texts.iter().position(|text| text.trim().is_empty()) {
+        Some(position) if !alone => {
+            Err(format!("entry {position} of '{name}' (counted from 0) is blank; fill it or remove it"))
+        }
+        Some(_) => {
+            texts.clear();
+            Ok(texts)
+        }
+        None => Ok(texts),
+    }
+}
+
+fn strings(name: &str, value: Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::String(text) => Ok(vec![text]),
+        Value::Array(entries) => string_list(name, entries),
+        other => Err(format!("'{name}' is {}; give a string or a list of strings", kind(&other))),
+    }
+}
+
+fn string_list(name: &str, entries: Vec<Value>) -> Result<Vec<String>, String> {
+    let each = entries.into_iter().enumerate().map(|(position, entry)| match entry {
+        Value::String(text) => Ok(text),
+        other => Err(format!(
+            "entry {position} of '{}' (counted from 0) is {}; give strings only",
+            printable(name),
+            kind(&other)
+        )),
+    });
+    each.collect()
+}
+
+fn attributes(mut object: Map<String, Value>) -> Result<Attributes, String> {
+    let mut attributes = Attributes::new();
+    match object.remove("attributes") {
+        None => {}
+        Some(Value::Object(named)) => {
+            for (name, value) in named {
+                if !value.is_null() {
+                    let value = attribute(&format!("attributes.{name}"), value)?;
+                    attributes.insert(name, value);
+                }
+            }
+        }
+        Some(other) => {
+            return Err(format!("'attributes' is {}; give an object of names and values", kind(&other)));
+        }
+    }
+    for (name, value) in object {
+        let value = attribute(&name, value)?;
+        if attributes.contains_key(&name) {
+            let name = printable(&name);
+            return Err(format!("'{name}' is a field and also in 'attributes'; keep one of them"));
+        }
+        attributes.insert(name, value);
+    }
+    Ok(attributes)
+}
+
+fn attribute(name: &str, value: Value) -> Result<AttributeValue, String> {
+    match value {
+        Value::String(text) => Ok(AttributeValue::String(text)),
+        Value::Bool(truth) => Ok(AttributeValue::Bool(truth)),
+        Value::Number(number) => numeric(name, &number),
+        Value::Array(entries) => string_list(name, entries).map(AttributeValue::List),
+        other => Err(format!(
+            "'{}' is {}; an attribute is a string, a number, true, false or a list of strings",
+            printable(name),
+            kind(&other)
+        )),
+    }
+}
+
+fn numeric(name: &str, number: &Number) -> Result<AttributeValue, String> {
+    if let Some(whole) = number.as_i64() {
+        return Ok(AttributeValue::Integer(whole));
+    }
+    match number.as_f64() {
+        // As a float such a number would silently lose its last digits, which matter in an id.
+        Some(float) if number.is_f64() => Ok(AttributeValue::Float(float)),
+        _ => Err(format!("'{}' is {number}, beyond 64 signed bits; write it as a string", printable(name))),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A JSON object in which no name occurs twice. The parser's own map would keep the last value and
+/// lose the first without a word.
+struct Object(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object like {\"image\": \"a.png\", \"text\": \"...\"}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Object, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, value)) = access.next_entry::<String, Value>()? {
+            if object.contains_key(&name) {
+                return Err(A::Error::custom(format!("'{}' occurs twice", printable(&name))));
+            }
+            object.insert(name, value);
+        }
+        Ok(Object(object))
+    }
+}
