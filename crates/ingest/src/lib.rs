@@ -8,6 +8,8 @@
 mod fields;
 mod folder;
 mod lines;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
