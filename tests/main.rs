@@ -1,1 +1,13 @@
-//! Black-box tests.
+//! Black-box tests: the real program, a real server, real RocksDB, real sockets.
+//!
+//! One binary, one module per story. Nothing here reaches into a crate's insides.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bad_input;
+mod crash;
+mod journey;
+mod python_client;
+mod real_data;
+mod support;
+mod wire;

@@ -22,5 +22,5 @@ pub fn open_engine(data: &Path, model: &Path, index: IndexKind, create: bool) ->
 
 /// Opens a data directory.
 pub fn open_store(data: &Path, create: bool) -> Result<Store> {
-    Ok(Store::open(data, StoreOptions { create, ..StoreOptions::default() })?)
+    Ok(Store::open(data, &StoreOptions { create, ..StoreOptions::default() })?)
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::Result;
-use diptych_core::{AttributeValue, ModelId, Part};
+use diptych_core::{AttributeValue, ModelId};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
@@ -80,11 +80,3 @@ pub fn attribute_json(value: &AttributeValue) -> Value {
     }
 }
 
-/// What stands for a part in a list of hits: its text, or where its image came from.
-pub fn part_summary(part: Option<&Part>) -> String {
-    match part {
-        Some(Part::Text(text)) => text.text.clone(),
-        Some(Part::Image(image)) => format!("{} ({}×{})", image.source, image.width, image.height),
-        None => String::new(),
-    }
-}

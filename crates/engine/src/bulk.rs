@@ -141,7 +141,9 @@ impl Engine {
                 let mut batch = Batch::new();
                 for (origin, step) in prepared {
                     batch.push(origin, step);
-                    if batch.is_full(options.batch) && !send_batch(std::mem::replace(&mut batch, Batch::new())) {
+                    if batch.is_full(options.batch)
+                        && !send_batch(std::mem::replace(&mut batch, Batch::new()))
+                    {
                         return;
                     }
                 }

@@ -141,7 +141,11 @@ impl EncodeThread {
     /// # Errors
     /// [`EngineError::Overloaded`] when too many searches wait, [`EngineError::Encode`] when the
     /// model fails, [`EngineError::Closed`] while shutting down.
-    pub fn images(&self, images: Vec<PreparedImage>, urgency: Urgency) -> Result<Vec<Embedding>, EngineError> {
+    pub fn images(
+        &self,
+        images: Vec<PreparedImage>,
+        urgency: Urgency,
+    ) -> Result<Vec<Embedding>, EngineError> {
         self.submit(Inputs::Images(images), urgency)
     }
 

@@ -57,12 +57,14 @@ impl Engine {
         let (model_id, dim) = (encoder.model_id(), encoder.dim());
         let index_options = IndexOptions { kind: options.index, ..IndexOptions::default() };
         let mut spaces = HashMap::new();
-        for collection in store.collections()? {
+        for collection in store.collections() {
             if collection.model_id != model_id {
                 return Err(StoreError::ModelMismatch {
-                    collection: collection.name.to_string(),
+                    collection: collection.name,
                     stored: collection.model_id,
+                    stored_dim: collection.dim,
                     given: model_id,
+                    given_dim: u32::try_from(dim).unwrap_or(u32::MAX),
                 }
                 .into());
             }

@@ -1,8 +1,6 @@
 //! Why the engine refuses or fails. One variant per thing a caller can do about it.
 
-use diptych_core::{
-    EmbeddingError, EncodeError, Key, NameError, PartRef, QueryError, RecordError,
-};
+use diptych_core::{EmbeddingError, EncodeError, Key, NameError, PartRef, QueryError, RecordError};
 use diptych_index::IndexError;
 use diptych_store::StoreError;
 
@@ -25,7 +23,9 @@ pub enum EngineError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The vector is of another space.
-    #[error("the vector has {found} dimensions, but the model of this collection has {expected}; embed with that model")]
+    #[error(
+        "the vector has {found} dimensions, but the model of this collection has {expected}; embed with that model"
+    )]
     Dimension {
         /// Dimensions of the collection.
         expected: usize,

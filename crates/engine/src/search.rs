@@ -91,26 +91,16 @@ impl Engine {
         key: &Key,
         part: Option<PartRef>,
     ) -> Result<Embedding, EngineError> {
-        let id = space.collection.id;
-        let not_found = || EngineError::RecordNotFound {
-            key: key.clone(),
-            collection: space.collection.name.to_string(),
+        let vectors = self.store.record_vectors(space.collection.id, key)?.ok_or_else(|| {
+            EngineError::RecordNotFound { key: key.clone(), collection: space.collection.name.to_string() }
+        })?;
+        let wanted = match part {
+            Some(part) => vectors.into_iter().find(|v| v.part == part),
+            // The parts order images before texts, and each by its position.
+            None => vectors.into_iter().min_by_key(|v| v.part),
         };
-        let stored = self.store.get(id, key)?.ok_or_else(not_found)?;
-        let first = || {
-            let of = |m: Modality| stored.points.iter().find(|(p, _)| *p == PartRef { modality: m, ordinal: 0 });
-            of(Modality::Image).or_else(|| of(Modality::Text))
-        };
-        let point = match part {
-            Some(part) => stored
-                .points
-                .iter()
-                .find(|(p, _)| *p == part)
-                .ok_or_else(|| EngineError::PartNotFound { key: key.clone(), part })?,
-            None => first().expect("a record has at least one part"),
-        };
-        // Deleted between the two reads: as if it had been gone before.
-        self.store.vector(id, point.1)?.ok_or_else(not_found)
+        let part = part.unwrap_or(PartRef { modality: Modality::Image, ordinal: 0 });
+        Ok(wanted.ok_or_else(|| EngineError::PartNotFound { key: key.clone(), part })?.embedding)
     }
 
     /// The best part of each of the `k` best records. Records with many near parts use up

@@ -80,7 +80,7 @@ pub(crate) fn load(
     let options = IndexOptions { expected_points, ..options.clone() };
     let index = Index::new(collection.dim as usize, options)?;
     let mut chunk: Vec<(PointId, Embedding)> = Vec::with_capacity(LOAD_CHUNK.min(expected_points));
-    for point in store.scan_vectors(collection.id, modality) {
+    for point in store.scan_vectors(collection.id, modality)? {
         chunk.push(point?);
         if chunk.len() == LOAD_CHUNK {
             index.insert_many(&chunk)?;

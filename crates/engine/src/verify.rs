@@ -32,14 +32,14 @@ pub struct VerifyReport {
 /// # Errors
 /// When the store cannot be read at all; everything else is in the report.
 pub fn verify(store: &Store) -> Result<VerifyReport, EngineError> {
-    let check = store.check()?;
+    let check = store.check();
     let mut report = VerifyReport {
-        records: check.records,
-        points: check.points,
+        records: check.found.records,
+        points: check.found.image_points + check.found.text_points,
         problems: check.problems,
         ..VerifyReport::default()
     };
-    for collection in store.collections()? {
+    for collection in store.collections() {
         report.collections += 1;
         for modality in Modality::ALL {
             verify_index(store, &collection, modality, &mut report.problems)?;
@@ -64,7 +64,7 @@ fn verify_index(
     };
     let indexed: HashSet<PointId> = index.ids().into_iter().collect();
     let mut stored = 0usize;
-    for point in store.scan_vectors(collection.id, modality) {
+    for point in store.scan_vectors(collection.id, modality)? {
         let (id, embedding) = point?;
         stored += 1;
         if !indexed.contains(&id) {

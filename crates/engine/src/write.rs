@@ -1,7 +1,7 @@
 //! From new records to stored, indexed, acknowledged ones.
 
 use diptych_core::{
-    Attributes, AttributeValue, CollectionName, Digest, Embedding, Encode, ImagePart, Key, Part, PartRef,
+    AttributeValue, Attributes, CollectionName, Digest, Embedding, Encode, ImagePart, Key, Part, PartRef,
     PreparedImage, PreparedText, Record, TextPart,
 };
 use diptych_store::{Applied, Mutation, Outcome, PutMode};
@@ -129,10 +129,8 @@ impl Engine {
         mode: PutMode,
     ) -> Result<Vec<Result<Written, EngineError>>, EngineError> {
         let space = self.space_or_create(collection)?;
-        let prepared: Vec<Result<Step, EngineError>> = records
-            .into_par_iter()
-            .map(|new| self.prepare_unless_known(&space, new))
-            .collect();
+        let prepared: Vec<Result<Step, EngineError>> =
+            records.into_par_iter().map(|new| self.prepare_unless_known(&space, new)).collect();
         let encoded = self.encode_steps(prepared)?;
         self.store_encoded(&space, encoded, mode)
     }
@@ -213,8 +211,7 @@ impl Engine {
                 Mutation::Put { record, vectors: pairs, digest, mode }
             })
             .collect();
-        let applied =
-            space.write(&vectors, || Ok(self.store.write(space.collection.id, mutations)?))?;
+        let applied = space.write(&vectors, || Ok(self.store.write(space.collection.id, mutations)?))?;
         Ok(applied.into_iter().zip(truncated).zip(keys).map(|((a, t), key)| outcome(a, t, key)).collect())
     }
 }

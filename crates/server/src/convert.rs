@@ -1,8 +1,7 @@
 //! Wire to core and back, all of it.
 
 use diptych_core::{
-    Attributes, AttributeValue, CollectionName, Embedding, Key, Modality, Part, PartRef, Query,
-    QuerySource,
+    AttributeValue, Attributes, CollectionName, Embedding, Key, Modality, Part, PartRef, Query, QuerySource,
 };
 use diptych_engine::{
     EngineError, Found, NewImage, NewRecord, Outcome, Overview, PutMode, SearchOutcome, StoredRecord, Written,
@@ -94,10 +93,9 @@ pub(crate) fn search_from_wire(request: wire::SearchRequest) -> Result<(Collecti
         }
         Some(WireQuery::Text(text)) => QuerySource::Text(text),
         Some(WireQuery::Image(bytes)) => QuerySource::Image(bytes),
-        Some(WireQuery::Key(wire::KeyQuery { key, part })) => QuerySource::Key {
-            key: key_from_wire(key)?,
-            part: part.map(part_ref_from_wire).transpose()?,
-        },
+        Some(WireQuery::Key(wire::KeyQuery { key, part })) => {
+            QuerySource::Key { key: key_from_wire(key)?, part: part.map(part_ref_from_wire).transpose()? }
+        }
         Some(WireQuery::Vector(vector)) => QuerySource::Vector(vector.values),
     };
     let target = required_modality(target, "target")?;
@@ -137,10 +135,9 @@ fn part_to_wire(part_ref: PartRef, part: Option<&Part>) -> wire::Part {
             width: image.width,
             height: image.height,
         }),
-        Part::Text(text) => Content::Text(wire::TextPart {
-            text: text.text.clone(),
-            truncated_tokens: text.truncated_tokens,
-        }),
+        Part::Text(text) => {
+            Content::Text(wire::TextPart { text: text.text.clone(), truncated_tokens: text.truncated_tokens })
+        }
     });
     wire::Part { r#ref: Some(part_ref_to_wire(part_ref)), content }
 }
@@ -214,8 +211,7 @@ pub(crate) fn ingest_from_wire(
             )));
         }
     };
-    let images =
-        item.images.into_iter().map(|i| NewImage { bytes: i.data, source: i.source }).collect();
+    let images = item.images.into_iter().map(|i| NewImage { bytes: i.data, source: i.source }).collect();
     let record = NewRecord {
         key: key_from_wire(item.key)?,
         images,

@@ -149,7 +149,10 @@ impl RetrievalService for Retrieval {
         Ok(Response::new(wire::DeleteRecordResponse {}))
     }
 
-    async fn embed(&self, request: Request<wire::EmbedRequest>) -> Result<Response<wire::EmbedResponse>, Status> {
+    async fn embed(
+        &self,
+        request: Request<wire::EmbedRequest>,
+    ) -> Result<Response<wire::EmbedResponse>, Status> {
         let wire::EmbedRequest { images, texts } = request.into_inner();
         let inputs = images.len() + texts.len();
         if inputs == 0 || inputs > EMBED_INPUTS_MAX {

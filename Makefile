@@ -1,0 +1,45 @@
+# Thin: each line is a command anyone could type. One profile (release) for everything, so that
+# RocksDB is compiled once.
+SHELL := /bin/bash
+CARGO := . .ci/env && cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: demo test check bench setup build fmt clippy unit docs
+
+demo: setup
+	@[ -x $(TARGET)/release/diptych ] || echo "Building. The first build compiles RocksDB: 20 to 30 minutes on two cores, seconds after that."
+	$(CARGO) build --release --workspace
+	@data/demo.sh $(TARGET)/release/diptych
+
+test: setup check unit docs
+	$(CARGO) build --release --workspace --benches
+
+check: fmt clippy
+
+bench: setup
+	$(CARGO) bench --workspace
+
+setup:
+	@.ci/setup
+
+build:
+	$(CARGO) build --release --workspace
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+unit:
+ifeq ($(NEXTEST),yes)
+	$(CARGO) nextest run --release --workspace --no-fail-fast
+else
+	$(CARGO) test --release --workspace --all-targets
+endif
+	$(CARGO) test --release --workspace --doc
+
+docs:
+	$(CARGO) doc --release --workspace --no-deps
+docs: export RUSTDOCFLAGS := -D warnings

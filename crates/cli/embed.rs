@@ -1,0 +1,121 @@
+//! `diptych embed`, and the batched embedding that `eval` shares.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use diptych_core::{Embedding, Encode};
+use diptych_engine::{BulkOptions, ordered_map};
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+
+use crate::args::EmbedArgs;
+use crate::{local, output, sources};
+
+pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
+    let encoder = local::load_model(&args.model)?;
+    let started = Instant::now();
+    let images = embed_images(&encoder, &args.images)?;
+    let image_seconds = started.elapsed();
+    let texts = match &args.texts {
+        Some(path) => embed_texts(&encoder, &read_lines(path)?)?,
+        None => Vec::new(),
+    };
+    let mut tensors = Vec::new();
+    if !args.images.is_empty() {
+        tensors.push(("image_embeds", rows(&images)));
+    }
+    if args.texts.is_some() {
+        tensors.push(("text_embeds", rows(&texts)));
+    }
+    write(&args.out, &encoder, &tensors)?;
+    let rate = if images.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ", {:.0} images per second",
+            images.len() as f64 / image_seconds.as_secs_f64().max(f64::EPSILON)
+        )
+    };
+    output::line(&format!(
+        "embedded {} images and {} texts of {} dimensions to {}{rate}",
+        images.len(),
+        texts.len(),
+        encoder.dim(),
+        args.out.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Embeds image files in order: a decode pool in front of batched encoding, as ingestion does it.
+pub fn embed_images(encoder: &dyn Encode, paths: &[PathBuf]) -> Result<Vec<Embedding>> {
+    let BulkOptions { workers, batch } = BulkOptions::default();
+    let bar = output::progress_bar(Some(paths.len() as u64), "images");
+    let mut embeddings = Vec::with_capacity(paths.len());
+    std::thread::scope(|scope| {
+        let mut prepared = ordered_map(scope, paths, workers, 2 * batch + workers, |path| {
+            let bytes = sources::read_image(path).map_err(|reason| anyhow::anyhow!("{reason}"));
+            bytes
+                .and_then(|bytes| Ok(encoder.prepare_image(&bytes)?))
+                .with_context(|| path.display().to_string())
+        });
+        loop {
+            let images = prepared.by_ref().take(batch).collect::<Result<Vec<_>>>()?;
+            if images.is_empty() {
+                break;
+            }
+            embeddings.extend(encoder.encode_images(&images)?);
+            bar.set_position(embeddings.len() as u64);
+        }
+        anyhow::Ok(())
+    })?;
+    bar.finish_and_clear();
+    Ok(embeddings)
+}
+
+/// Embeds texts in order; says how many were longer than the model reads.
+pub fn embed_texts(encoder: &dyn Encode, texts: &[String]) -> Result<Vec<Embedding>> {
+    let mut embeddings = Vec::with_capacity(texts.len());
+    let mut truncated = 0usize;
+    for (start, chunk) in (0..).step_by(64).zip(texts.chunks(64)) {
+        let prepared = (start..)
+            .zip(chunk)
+            .map(|(n, text)| encoder.prepare_text(text).with_context(|| format!("text {}", n + 1)))
+            .collect::<Result<Vec<_>>>()?;
+        truncated += prepared.iter().filter(|p| p.truncated_tokens > 0).count();
+        embeddings.extend(encoder.encode_texts(&prepared)?);
+    }
+    if truncated > 0 {
+        eprintln!("{truncated} of {} texts are longer than the model reads and were cut", texts.len());
+    }
+    Ok(embeddings)
+}
+
+fn read_lines(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the texts in {}", path.display()))?;
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if let Some(n) = lines.iter().position(|line| line.trim().is_empty()) {
+        bail!("{} line {} is empty; give one text per line", path.display(), n + 1);
+    }
+    Ok(lines)
+}
+
+fn rows(embeddings: &[Embedding]) -> (usize, Vec<u8>) {
+    let bytes = embeddings.iter().flat_map(|e| e.as_slice()).flat_map(|v| v.to_le_bytes()).collect();
+    (embeddings.len(), bytes)
+}
+
+fn write(out: &Path, encoder: &dyn Encode, tensors: &[(&str, (usize, Vec<u8>))]) -> Result<()> {
+    let views = tensors
+        .iter()
+        .map(|(name, (n, bytes))| {
+            let view = TensorView::new(Dtype::F32, vec![*n, encoder.dim()], bytes)?;
+            Ok((*name, view))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([("model_id".to_owned(), encoder.model_id().to_string())]);
+    serialize_to_file(views, Some(metadata), out)
+        .with_context(|| format!("cannot write {}", out.display()))
+}

@@ -1,0 +1,219 @@
+//! `diptych ingest`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use diptych_engine::{BulkCounts, BulkOptions, Failure, IndexKind, ordered_map};
+use diptych_proto::v1 as wire;
+use diptych_server::attributes_to_wire;
+use indicatif::ProgressBar;
+use serde_json::json;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::args::IngestArgs;
+use crate::{local, output, remote, sources};
+
+/// Items on their way to a server at once; bounds memory when images are large.
+const IN_FLIGHT: usize = 32;
+
+pub fn run(args: &IngestArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let mut report = FailureReport::new(args.report.clone());
+    let counts = match (&args.place.data, &args.place.model, &args.place.server) {
+        (Some(data), Some(model), None) => ingest_here(args, data, model, &mut report)?,
+        (_, _, Some(server)) => ingest_there(args, server, &mut report)?,
+        _ => unreachable!("the parser wants --data and --model, or --server"),
+    };
+    let failures = report.finish()?;
+    let seconds = started.elapsed();
+    let rate = counts.items() as f64 / seconds.as_secs_f64();
+    output::line(&format!(
+        "{} items in {}, {rate:.0} per second: {} created, {} updated, {} unchanged, {} failed",
+        counts.items(),
+        output::seconds(seconds),
+        counts.created,
+        counts.updated,
+        counts.unchanged,
+        counts.failed
+    ))?;
+    if counts.truncated > 0 {
+        output::line(&format!(
+            "{} records have a text longer than the model reads; its embedding sees only the beginning",
+            counts.truncated
+        ))?;
+    }
+    if failures > 0 {
+        output::line(&format!("what failed, and why: {}", args.report.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ingest_here(
+    args: &IngestArgs,
+    data: &Path,
+    model: &Path,
+    report: &mut FailureReport,
+) -> Result<BulkCounts> {
+    let (items, total) = sources::bulk_items(&args.source)?;
+    let engine = local::open_engine(data, model, IndexKind::Exact, true)?;
+    let bar = output::progress_bar(total, "items");
+    let counts = engine.ingest_all(
+        &args.place.collection,
+        items,
+        &BulkOptions::default(),
+        |failure| report.add(&failure),
+        |counts| show(&bar, counts),
+    )?;
+    bar.finish_and_clear();
+    Ok(counts)
+}
+
+fn show(bar: &ProgressBar, counts: &BulkCounts) {
+    bar.set_position(counts.items());
+    bar.set_message(format!("{} failed", counts.failed));
+}
+
+/// Streams the items to a server. Answers come in the order of the items.
+fn ingest_there(args: &IngestArgs, url: &str, report: &mut FailureReport) -> Result<BulkCounts> {
+    let (items, total) = sources::bulk_items(&args.source)?;
+    let bar = output::progress_bar(total, "items");
+    let mut counts = BulkCounts::default();
+    let runtime = remote::runtime()?;
+    let mut client = runtime.block_on(remote::connect(url))?;
+    let collection = args.place.collection.to_string();
+    let (send, requests) = tokio::sync::mpsc::channel::<wire::IngestRequest>(IN_FLIGHT);
+    // What was sent, in order: its origin and the number of its images and texts.
+    let (sent, origins) = std::sync::mpsc::sync_channel::<Sent>(4 * IN_FLIGHT);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let workers = BulkOptions::default().workers;
+            let loaded = ordered_map(scope, items, workers, IN_FLIGHT, |item| {
+                (item.origin, (item.load)())
+            });
+            for (origin, record) in loaded {
+                let (entry, request) = match record {
+                    Ok(new) => {
+                        let sizes = (new.images.len() as u64, new.texts.len() as u64);
+                        (Sent::Item { origin, sizes }, Some(request(&collection, new)))
+                    }
+                    Err(reason) => (Sent::Unreadable(Failure { origin, reason }), None),
+                };
+                let gone = sent.send(entry).is_err()
+                    || request.is_some_and(|request| send.blocking_send(request).is_err());
+                if gone {
+                    return;
+                }
+            }
+        });
+        runtime.block_on(async {
+            let response = client.ingest(ReceiverStream::new(requests)).await;
+            let mut answers = response.map_err(|s| remote::failed(&s))?.into_inner();
+            for entry in origins {
+                match entry {
+                    Sent::Unreadable(failure) => {
+                        counts.failed += 1;
+                        report.add(&failure);
+                    }
+                    Sent::Item { origin, sizes } => {
+                        let answer = answers.message().await.map_err(|s| remote::failed(&s))?;
+                        let answer = answer.context("the server ended the stream early; run again to go on")?;
+                        take(answer, origin, sizes, &mut counts, report);
+                    }
+                }
+                show(&bar, &counts);
+            }
+            anyhow::Ok(())
+        })
+    })?;
+    bar.finish_and_clear();
+    Ok(counts)
+}
+
+enum Sent {
+    Item { origin: String, sizes: (u64, u64) },
+    Unreadable(Failure),
+}
+
+fn request(collection: &str, new: diptych_engine::NewRecord) -> wire::IngestRequest {
+    wire::IngestRequest {
+        collection: collection.to_owned(),
+        key: new.key.to_string(),
+        images: new
+            .images
+            .into_iter()
+            .map(|i| wire::ImageInput { data: i.bytes, source: i.source })
+            .collect(),
+        texts: new.texts,
+        attributes: attributes_to_wire(&new.attributes),
+        mode: wire::WriteMode::Upsert as i32,
+    }
+}
+
+fn take(
+    answer: wire::IngestResponse,
+    origin: String,
+    sizes: (u64, u64),
+    counts: &mut BulkCounts,
+    report: &mut FailureReport,
+) {
+    if let Some(error) = answer.error {
+        counts.failed += 1;
+        report.add(&Failure { origin, reason: error.message });
+        return;
+    }
+    counts.truncated += u64::from(answer.truncated_tokens > 0);
+    match wire::WriteOutcome::try_from(answer.outcome) {
+        Ok(wire::WriteOutcome::Created) => counts.created += 1,
+        Ok(wire::WriteOutcome::Updated) => counts.updated += 1,
+        _ => {
+            counts.unchanged += 1;
+            return;
+        }
+    }
+    counts.images += sizes.0;
+    counts.texts += sizes.1;
+}
+
+/// The list of what failed, as JSON lines; the file is made with its first entry.
+struct FailureReport {
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+    entries: u64,
+    error: Option<std::io::Error>,
+}
+
+impl FailureReport {
+    fn new(path: PathBuf) -> Self {
+        Self { path, file: None, entries: 0, error: None }
+    }
+
+    /// Adds an entry; a failure to write is kept for [`Self::finish`], so that it does not end a run.
+    fn add(&mut self, failure: &Failure) {
+        self.entries += 1;
+        if let Err(error) = self.write(failure) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn write(&mut self, failure: &Failure) -> std::io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(BufWriter::new(File::create(&self.path)?));
+        }
+        let line = json!({"origin": failure.origin, "reason": failure.reason});
+        self.file.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}"))
+    }
+
+    fn finish(mut self) -> Result<u64> {
+        let flushed = self.file.as_mut().map_or(Ok(()), BufWriter::flush);
+        match self.error.map_or(flushed, Err) {
+            Ok(()) => Ok(self.entries),
+            Err(error) => Err(error).with_context(|| {
+                format!("{} items failed, but they cannot be listed in {}", self.entries, self.path.display())
+            }),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The engine over a real store, with the hash encoder: equal words meet, across modalities.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use diptych_core::{
+    AttributeValue, Attributes, CollectionName, Encode, EncodeError, HashEncoder, Key, Modality, PartRef,
+    Query, QuerySource,
+};
+use diptych_engine::{
+    BulkItem, BulkOptions, Engine, EngineError, EngineOptions, Failure, IndexKind, NewImage, NewRecord,
+    Outcome, PutMode, verify,
+};
+use diptych_store::{Store, StoreError, StoreOptions};
+use tempfile::TempDir;
+
+fn engine(dir: &TempDir, index: IndexKind) -> Engine {
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    Engine::open(store, Arc::new(HashEncoder::new(64)), EngineOptions { index, ..EngineOptions::default() })
+        .unwrap()
+}
+
+fn record(key: &str, images: &[&str], texts: &[&str]) -> NewRecord {
+    NewRecord {
+        key: Key::new(key).unwrap(),
+        images: images
+            .iter()
+            .map(|words| NewImage { bytes: words.as_bytes().to_vec(), source: format!("{key}.words") })
+            .collect(),
+        texts: texts.iter().map(|&t| t.to_owned()).collect(),
+        attributes: Attributes::new(),
+    }
+}
+
+fn put(engine: &Engine, records: Vec<NewRecord>) -> Vec<Outcome> {
+    let results = engine.ingest(&CollectionName::default(), records, PutMode::Upsert).unwrap();
+    results.into_iter().map(|r| r.unwrap().outcome).collect()
+}
+
+fn find(engine: &Engine, source: QuerySource, target: Modality, k: u64) -> Vec<(String, String)> {
+    let query = Query::new(source, target, k, None).unwrap();
+    let outcome = engine.search(&CollectionName::default(), &query).unwrap();
+    outcome.hits.iter().map(|f| (f.hit.key.to_string(), f.hit.part.to_string())).collect()
+}
+
+fn words(text: &str) -> QuerySource {
+    QuerySource::Text(text.to_owned())
+}
+
+#[test]
+fn hits_are_records_with_their_best_part() {
+    for index in [IndexKind::Graph, IndexKind::Exact] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(&dir, index);
+        let many: Vec<&str> = vec!["red bird"; 30];
+        let records = vec![
+            record("birds", &many, &["birds of many kinds", "red bird"]),
+            record("car", &["blue car"], &["a blue car"]),
+            record("words", &[], &["only words"]),
+        ];
+        assert_eq!(put(&engine, records), [Outcome::Created; 3]);
+        // Thirty equal parts of one record do not crowd out the next record.
+        let found = find(&engine, words("red bird"), Modality::Image, 2);
+        assert_eq!(found[0], ("birds".to_owned(), "image:0".to_owned()));
+        assert_eq!(found[1], ("car".to_owned(), "image:0".to_owned()));
+        let found = find(&engine, words("red bird"), Modality::Text, 10);
+        assert_eq!(found[0], ("birds".to_owned(), "text:1".to_owned()));
+        assert_eq!(found.len(), 3);
+        let image = QuerySource::Image(b"blue car".to_vec());
+        assert_eq!(find(&engine, image, Modality::Image, 1)[0].0, "car");
+        let key = |part| QuerySource::Key { key: Key::new("birds").unwrap(), part };
+        assert_eq!(find(&engine, key(None), Modality::Image, 1)[0].0, "birds");
+        let absent = PartRef { modality: Modality::Text, ordinal: 7 };
+        let query = Query::new(key(Some(absent)), Modality::Image, 1, None).unwrap();
+        let error = engine.search(&CollectionName::default(), &query).unwrap_err();
+        assert!(matches!(error, EngineError::PartNotFound { .. }), "{error}");
+    }
+}
+
+#[test]
+fn updates_and_deletes_show_at_once_and_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let engine = engine(&dir, IndexKind::Graph);
+        put(&engine, (0..20).map(|n| record(&format!("r{n}"), &[], &[&format!("number {n}")])).collect());
+        // The index is loaded by this search; what follows must reach it.
+        assert_eq!(find(&engine, words("number 3"), Modality::Text, 1)[0].0, "r3");
+        assert_eq!(put(&engine, vec![record("r3", &[], &["quite different"])]), [Outcome::Updated]);
+        assert_eq!(put(&engine, vec![record("r3", &[], &["quite different"])]), [Outcome::Unchanged]);
+        engine.delete(&CollectionName::default(), &Key::new("r4").unwrap()).unwrap();
+        let again = engine.delete(&CollectionName::default(), &Key::new("r4").unwrap());
+        assert!(matches!(again, Err(EngineError::RecordNotFound { .. })));
+        assert_eq!(find(&engine, words("quite different"), Modality::Text, 1)[0].0, "r3");
+        assert!(find(&engine, words("number 4"), Modality::Text, 100).iter().all(|h| h.0 != "r4"));
+    }
+    let engine = engine(&dir, IndexKind::Graph);
+    let found = find(&engine, words("number 4"), Modality::Text, 100);
+    assert_eq!(found.len(), 19);
+    assert!(found.iter().all(|h| h.0 != "r4"));
+    assert_eq!(find(&engine, words("quite different"), Modality::Text, 1)[0].0, "r3");
+    drop(engine);
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let report = verify(&store).unwrap();
+    assert_eq!((report.records, report.problems), (19, vec![]));
+}
+
+#[test]
+fn a_bad_record_does_not_affect_its_neighbours() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(&dir, IndexKind::Graph);
+    let mut not_finite = record("nan", &[], &["text"]);
+    not_finite.attributes.insert("age".to_owned(), AttributeValue::Float(f64::NAN));
+    let records = vec![
+        record("a", &[], &["fine"]),
+        record("b", &["\u{0}"], &["   "]),
+        record("c", &[], &[]),
+        not_finite,
+        record("d", &[], &["fine too"]),
+    ];
+    let results = engine.ingest(&CollectionName::default(), records, PutMode::Upsert).unwrap();
+    let ok: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(ok, [true, false, false, false, true]);
+    assert!(matches!(results[1], Err(EngineError::Encode(EncodeError::EmptyText))));
+    assert!(matches!(results[2], Err(EngineError::Record(_))));
+    assert_eq!(find(&engine, words("fine"), Modality::Text, 10).len(), 2);
+}
+
+#[test]
+fn insert_refuses_other_content_under_a_taken_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(&dir, IndexKind::Graph);
+    let name = CollectionName::default();
+    put(&engine, vec![record("a", &[], &["one"])]);
+    let insert = |text: &str| {
+        engine.ingest(&name, vec![record("a", &[], &[text])], PutMode::InsertOnly).unwrap().remove(0)
+    };
+    assert_eq!(insert("one").unwrap().outcome, Outcome::Unchanged);
+    assert!(matches!(insert("two"), Err(EngineError::AlreadyExists { .. })));
+    assert_eq!(find(&engine, words("one"), Modality::Text, 10).len(), 1);
+}
+
+#[test]
+fn another_model_is_refused_before_anything_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    put(&engine(&dir, IndexKind::Graph), vec![record("a", &[], &["one"])]);
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let other: Arc<dyn Encode> = Arc::new(HashEncoder::new(32));
+    let Err(error) = Engine::open(store, other, EngineOptions::default()) else {
+        panic!("vectors of two models would have met");
+    };
+    assert!(matches!(error, EngineError::Store(StoreError::ModelMismatch { .. })), "{error}");
+}
+
+#[test]
+fn bulk_ingestion_reports_bad_items_and_recognises_known_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(&dir, IndexKind::Exact);
+    let run = |bad_every: usize| {
+        let items = (0..1000usize).map(move |n| BulkItem {
+            origin: format!("item {n}"),
+            load: Box::new(move || {
+                if n % bad_every == 0 {
+                    return Err(format!("item {n} is bad; mend it"));
+                }
+                Ok(record(&format!("r{n}"), &[&format!("picture {n}")], &[&format!("words {n}")]))
+            }),
+        });
+        let mut failures: Vec<Failure> = Vec::new();
+        let mut seen = 0;
+        let counts = engine
+            .ingest_all(
+                &CollectionName::default(),
+                items,
+                &BulkOptions::default(),
+                |failure| failures.push(failure),
+                |counts| {
+                    assert!(counts.items() >= seen);
+                    seen = counts.items();
+                },
+            )
+            .unwrap();
+        assert_eq!(seen, 1000);
+        (counts, failures)
+    };
+    let (counts, failures) = run(100);
+    assert_eq!((counts.created, counts.failed, counts.images, counts.texts), (990, 10, 990, 990));
+    assert_eq!(failures[1], Failure { origin: "item 100".into(), reason: "item 100 is bad; mend it".into() });
+    let (counts, _) = run(1000);
+    assert_eq!((counts.created, counts.unchanged, counts.failed), (9, 990, 1));
+    assert_eq!(find(&engine, words("picture 777"), Modality::Image, 1)[0].0, "r777");
+}
+
+#[test]
+fn many_writers_and_searchers_end_in_agreement() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(&dir, IndexKind::Graph);
+    engine.warm().unwrap();
+    put(&engine, vec![record("seed", &[], &["seed"])]);
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let engine = &engine;
+            scope.spawn(move || {
+                for n in 0..50 {
+                    let key = format!("k{}", (n * 7 + writer) % 60);
+                    put(engine, vec![record(&key, &[], &[&format!("text {writer} {n}")])]);
+                    if n % 9 == 0 {
+                        // Another writer may have been first.
+                        let _ = engine.delete(&CollectionName::default(), &Key::new(&key).unwrap());
+                    }
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for n in 0..100 {
+                    assert!(!find(&engine, words(&format!("text 1 {n}")), Modality::Text, 5).is_empty());
+                }
+            });
+        }
+    });
+    let listed = engine.list(&CollectionName::default(), None, 1000).unwrap();
+    let found = find(&engine, words("text"), Modality::Text, 1000);
+    assert_eq!(found.len(), listed.len());
+    for stored in &listed {
+        let source = QuerySource::Key { key: stored.record.key().clone(), part: None };
+        assert!(find(&engine, source, Modality::Text, 3).iter().any(|h| h.0 == stored.record.key().as_str()));
+    }
+}
