@@ -47,15 +47,20 @@ fn decode_upright(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(explain)?;
     check_size(decoder.dimensions())?;
+    // The limits above bind what decoders allocate themselves; this is the result they fill.
+    if decoder.total_bytes() > DECODER_BYTES_MAX {
+        return Err(too_much_memory());
+    }
     // The JPEG decoder fills missing rows with grey and reports success.
     if format == ImageFormat::Jpeg && !jpeg_reaches_its_end(bytes) {
         return Err(unreadable("the JPEG data stops before its end marker, the file is cut short"));
     }
     // A damaged EXIF block is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    // Down to 8-bit RGB first: turning an image copies it, and deep samples are up to three times as large.
+    let mut image = DynamicImage::ImageRgb8(to_rgb(DynamicImage::from_decoder(decoder).map_err(explain)?));
     image.apply_orientation(orientation);
-    Ok(to_rgb(image))
+    Ok(image.into_rgb8())
 }
 
 fn check_size((width, height): (u32, u32)) -> Result<(), EncodeError> {
@@ -79,11 +84,13 @@ fn unreadable(reason: &str) -> EncodeError {
 
 fn explain(error: ImageError) -> EncodeError {
     match error {
-        ImageError::Limits(e) if !matches!(e.kind(), LimitErrorKind::Unsupported { .. }) => {
-            EncodeError::ImageTooLarge { reason: format!("decoding it needs over {DECODER_BYTES_MAX} bytes") }
-        }
+        ImageError::Limits(e) if !matches!(e.kind(), LimitErrorKind::Unsupported { .. }) => too_much_memory(),
         other => unreadable(&other.to_string()),
     }
+}
+
+fn too_much_memory() -> EncodeError {
+    EncodeError::ImageTooLarge { reason: format!("decoding it needs over {DECODER_BYTES_MAX} bytes") }
 }
 
 /// Whether the end-of-image marker follows the compressed data (ITU-T T.81, annex B). Segments are

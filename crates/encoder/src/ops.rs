@@ -55,7 +55,7 @@ impl InplaceOp2 for Bias {
                 }
                 // 0.5 x (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3) is x sigmoid(2 u).
                 Some(Activation::GeluTanh) => {
-                    apply(row, |v| v * sigmoid(1.595_769_1 * (v + 0.044_715 * v * v * v)));
+                    apply(row, |v| v * sigmoid(1.595_769 * (v + 0.044_715 * v * v * v)));
                 }
             }
         })

@@ -68,8 +68,8 @@ fn damaged_files_are_refused_with_a_reason() {
             assert!(matches!(refused(cut), EncodeError::Image { .. }), "{format:?} cut to {part} %");
         }
     }
-    let progressive_tail = file(&image, ImageFormat::Jpeg);
-    let without_end = &progressive_tail[..progressive_tail.len() - 2];
+    let whole = file(&image, ImageFormat::Jpeg);
+    let without_end = &whole[..whole.len() - 2];
     assert!(refused(without_end).to_string().contains("cut short"));
 }
 
@@ -118,6 +118,43 @@ fn bombs_are_refused_by_their_header() {
         assert!(matches!(error, EncodeError::ImageTooLarge { .. }) && named, "{error}");
     }
     assert!(matches!(refused(&bomb(8_000, 8_000)), EncodeError::Image { .. }));
+}
+
+/// A TIFF whose header promises `side` by `side` pixels of three 32-bit floats that are not there.
+fn deep_bomb(side: u32) -> Vec<u8> {
+    let (short, long) = (3u16, 4u16);
+    let after = 8 + 2 + 10 * 12 + 4;
+    let entries = [
+        (256, long, 1, side),
+        (257, long, 1, side),
+        (258, short, 3, after),
+        (259, short, 1, 1),
+        (262, short, 1, 2),
+        (273, long, 1, after),
+        (277, short, 1, 3),
+        (278, long, 1, side),
+        (279, long, 1, 12),
+        (339, short, 3, after + 6),
+    ];
+    let mut bytes = b"II*\0\x08\0\0\0\x0a\0".to_vec();
+    for (tag, kind, count, value) in entries {
+        bytes.extend(u16::to_le_bytes(tag));
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(u32::to_le_bytes(count));
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    bytes.extend([32, 0, 32, 0, 32, 0, 3, 0, 3, 0, 3, 0]);
+    bytes
+}
+
+#[test]
+fn few_but_deep_pixels_are_bounded_too() {
+    // 64 million pixels are allowed, but not at twelve bytes each.
+    let error = refused(&deep_bomb(8_000));
+    assert!(matches!(error, EncodeError::ImageTooLarge { .. }), "{error}");
+    let error = refused(&deep_bomb(4_000));
+    assert!(matches!(error, EncodeError::Image { .. }), "within bounds, but without data: {error}");
 }
 
 #[test]

@@ -53,9 +53,10 @@ fn half_precision_loads_to_nearly_the_same_embeddings() {
         diptych_encoder::tensor_shapes(full.config()).values().map(|s| s.iter().product::<usize>()).sum();
     assert_eq!(full.parameters(), parameters as u64);
     assert!((full.logit_scale() - 2.6592).abs() < 1e-6);
-    let formats: [(Dtype, &dyn Fn(f32) -> [u8; 2], f32); 2] = [
-        (Dtype::F16, &|v| f16::from_f32(v).to_le_bytes(), 4e-3),
-        (Dtype::BF16, &|v| bf16::from_f32(v).to_le_bytes(), 3e-2),
+    type Encode = fn(f32) -> [u8; 2];
+    let formats: [(Dtype, Encode, f32); 2] = [
+        (Dtype::F16, |v| f16::from_f32(v).to_le_bytes(), 4e-3),
+        (Dtype::BF16, |v| bf16::from_f32(v).to_le_bytes(), 3e-2),
     ];
     for (dtype, encode, tolerance) in formats {
         let dir = tiny_model();
