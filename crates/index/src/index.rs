@@ -29,10 +29,10 @@ use crate::options::{EF_DEFAULT, IndexError, IndexOptions, Kind, default_ef};
 use crate::rank::{Best, Neighbor};
 use crate::registry::{Fingerprints, Inserted, Registry, Removed};
 
-/// Points of a bulk insert that are linked at once; as many may be set aside meanwhile.
+/// Points of an insert of many that are entered under one lock and then linked at once.
 const BATCH: usize = 1024;
 /// Candidates of the first, cheap look for a vector in the graph. Nearly all are found by it.
-const EF_PROBE: usize = 16;
+const EF_PROBE: usize = 8;
 /// Cosine distance below which vectors are the same but for rounding.
 const SAME: f32 = 1e-6;
 /// Vectors of one scanning task.
@@ -140,22 +140,17 @@ impl Index {
     }
 
     /// Inserts many points on all cores, each as by [`Index::insert`]; searches meanwhile see some of
-    /// them. Ends with an [`Index::audit`] when at least half of the vectors are new.
+    /// them. When that is more than the index has vectors, ends with an [`Index::audit`]; until then
+    /// the new ones are scanned.
     ///
     /// # Errors
     /// [`IndexError::WrongDimension`] before anything is inserted, [`IndexError::Full`] after all
     /// that fitted.
     pub fn insert_many(&self, points: &[(PointId, Embedding)]) -> Result<(), IndexError> {
         points.iter().try_for_each(|(_, embedding)| self.check_dim(embedding))?;
-        let before = self.nodes.len();
-        let mut outcome = Ok(());
-        for batch in points.chunks(BATCH) {
-            outcome = self.insert_batch(batch, points.len() > before as usize);
-            if outcome.is_err() {
-                break;
-            }
-        }
-        if self.nodes.len() - before >= before.max(1) {
+        let bulk = points.len() > self.nodes.len() as usize;
+        let outcome = points.chunks(BATCH).try_for_each(|batch| self.insert_batch(batch, bulk));
+        if bulk {
             self.audit();
         }
         outcome
@@ -176,12 +171,15 @@ impl Index {
         }
         if let Some(graph) = &self.graph {
             inserted.par_iter().for_each(|&i| self.link(graph, i));
-            inserted.par_iter().for_each(|&i| {
-                self.settle_inserted(graph, i);
-                if !bulk && matches!(i, Inserted::New(_)) {
-                    self.examine_older(graph);
-                }
-            });
+            // A bulk insert settles all of its points at its end, once.
+            if !bulk {
+                inserted.par_iter().for_each(|&i| {
+                    self.settle_inserted(graph, i);
+                    if matches!(i, Inserted::New(_)) {
+                        self.examine_older(graph);
+                    }
+                });
+            }
         }
         outcome
     }
