@@ -13,8 +13,8 @@ use diptych_core::{Key, Modality, PartRef, PointId};
 use crate::StoreError;
 use crate::commit;
 use crate::db::{Pair, View};
+use crate::rows;
 use crate::schema::{self, FORMAT_VERSION, Family, Marks};
-use crate::store::{decode_collection, decode_entry, decode_owner, decode_record};
 use crate::values::{Collection, Stats};
 
 /// Problems told in words; beyond these they are only counted.
@@ -123,7 +123,7 @@ impl Audit<'_> {
 
     fn collections(&mut self) {
         for pair in self.view.scan_all(Family::Collections) {
-            match pair.and_then(decode_collection) {
+            match pair.and_then(|(name, row)| rows::decode_collection(&name, &row)) {
                 Ok(collection) => {
                     self.report.collections += 1;
                     let id = collection.id;
@@ -150,7 +150,7 @@ impl Audit<'_> {
     fn record(&mut self, (key, row): Pair) -> Result<(), StoreError> {
         let (id, key) = schema::parse_record_key(&key)
             .ok_or_else(|| StoreError::corrupt(format!("a record lies under the key {key:02x?}")))?;
-        let stored = decode_record(&row, key.clone())?;
+        let stored = rows::decode_record(&row, key.clone())?;
         let Some(tally) = self.tallies.get_mut(&id) else {
             return Err(StoreError::corrupt(format!(
                 "record '{key}' is in collection {id}, which does not exist"
@@ -179,7 +179,7 @@ impl Audit<'_> {
             if point.0 >= self.marks.next_point {
                 self.report.problem(format!("point {} was never given out ('{key}' {part})", point.0));
             }
-            match owner.map(|bytes| decode_owner(&bytes, point)).transpose() {
+            match owner.map(|bytes| rows::decode_owner(&bytes, point)).transpose() {
                 Ok(Some(owner)) if owner == (key.clone(), part) => {}
                 Ok(Some((other, other_part))) => self.report.problem(format!(
                     "point {} belongs to '{key}' {part}, but leads to '{other}' {other_part}",
@@ -227,7 +227,7 @@ impl Audit<'_> {
         tally.vectors += 1;
         schema::decode_vector(&bytes, tally.collection.dim, point)?;
         match self.view.get(Family::Points, &schema::point_key(id, point))? {
-            Some(row) => match decode_owner(&row, point)? {
+            Some(row) => match rows::decode_owner(&row, point)? {
                 (_, part) if part.modality == modality => Ok(()),
                 (key, part) => Err(StoreError::corrupt(format!(
                     "the {modality} vector of point {} belongs to '{key}' {part}",
@@ -243,7 +243,7 @@ impl Audit<'_> {
     fn journal(&mut self) {
         let mut expected = 1;
         for pair in self.view.scan_all(Family::Journal) {
-            match pair.and_then(decode_entry) {
+            match pair.and_then(|(key, row)| rows::decode_entry(&key, &row)) {
                 Ok(entry) => {
                     self.report.journal_entries += 1;
                     if entry.seq != expected {

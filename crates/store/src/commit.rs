@@ -15,7 +15,8 @@ use diptych_core::{Digest, Embedding, Key, Modality, Part, PartRef, PointId, Rec
 use crate::StoreError;
 use crate::db::{Batch, Db};
 use crate::directory::AckMark;
-use crate::schema::{self, Family, JournalRow, Marks, PointRow, RecordRow, StatsRow};
+use crate::rows;
+use crate::schema::{self, Family, Marks};
 use crate::values::{Applied, Mutation, Outcome, PutMode, Stats};
 
 /// Most changes one call may carry.
@@ -78,7 +79,7 @@ impl Writer {
         collection: u32,
         mutations: Vec<Mutation>,
     ) -> Result<Vec<Applied>, StoreError> {
-        let bytes = mutations.iter().map(vector_bytes).sum();
+        let bytes = mutations.iter().map(Mutation::vector_bytes).sum();
         let ticket = Arc::new(Ticket { collection, mutations, bytes, answer: Mutex::default() });
         hold(&self.queue).push_back(Arc::clone(&ticket));
         loop {
@@ -183,13 +184,6 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(crate) fn vector_bytes(mutation: &Mutation) -> usize {
-    match mutation {
-        Mutation::Put { vectors, .. } => vectors.iter().map(|(_, e)| e.dim() * 4).sum(),
-        Mutation::Delete { .. } => 0,
-    }
-}
-
 /// What planning needs to know of a stored record.
 struct Head {
     digest: Digest,
@@ -230,8 +224,7 @@ impl<'a> Plan<'a> {
             let head = match row {
                 None => None,
                 Some(bytes) => {
-                    let row: RecordRow = schema::decode(&bytes, &|| format!("record '{key}'"))?;
-                    let stored = row.record(key.clone())?;
+                    let stored = rows::decode_record(&bytes, key.clone())?;
                     Some(Head {
                         digest: stored.digest,
                         truncated_texts: truncated_texts(&stored.record),
@@ -283,14 +276,14 @@ impl<'a> Plan<'a> {
                 .expect("a put was checked to have one vector for each part");
             let point = PointId(self.marks.next_point);
             self.marks.next_point += 1;
-            let row = schema::encode(&PointRow::new(key, part));
+            let row = rows::encode_owner(key, part);
             self.batch.put(Family::Points, schema::point_key(collection, point), row);
             let vector = schema::encode_vector(embedding);
             self.batch.put(Family::Vectors, schema::vector_key(collection, part.modality, point), vector);
             added.push((part, point));
         }
         let seq = self.log(collection, key, &added, &removed);
-        let row = schema::encode(&RecordRow::new(record, digest, seq, &added));
+        let row = rows::encode_record(record, digest, seq, &added);
         self.batch.put(Family::Records, schema::record_key(collection, key.as_str()), row);
 
         let head = Head { digest, points: added.clone(), truncated_texts: truncated_texts(record) };
@@ -329,7 +322,7 @@ impl<'a> Plan<'a> {
     ) -> u64 {
         self.touched = true;
         self.marks.seq += 1;
-        let row = schema::encode(&JournalRow::new(collection, key, added, removed));
+        let row = rows::encode_entry(collection, key, added, removed);
         self.batch.put(Family::Journal, schema::journal_key(self.marks.seq), row);
         self.marks.seq
     }
@@ -358,7 +351,7 @@ impl<'a> Plan<'a> {
     fn finish(mut self) -> (Batch<'a>, Marks) {
         if self.touched {
             for (&collection, stats) in &self.stats {
-                let row = schema::encode(&StatsRow::new(stats));
+                let row = rows::encode_stats(stats);
                 self.batch.put(Family::Meta, schema::stats_key(collection), row);
             }
         }
@@ -377,11 +370,7 @@ pub(crate) fn read_stats(
     collection: u32,
 ) -> Result<Stats, StoreError> {
     match get(&schema::stats_key(collection))? {
-        Some(bytes) => {
-            let row: StatsRow =
-                schema::decode(&bytes, &|| format!("the counters of collection {collection}"))?;
-            Ok(row.stats())
-        }
+        Some(bytes) => rows::decode_stats(&bytes, collection),
         None => Ok(Stats::default()),
     }
 }

@@ -164,6 +164,12 @@ impl AckMark {
         }
     }
 
+    /// A mark in a file of the caller's, such as one that cannot be written.
+    #[cfg(test)]
+    pub(crate) fn in_file(file: File) -> Self {
+        Self { file, last: 0 }
+    }
+
     /// The last acknowledged batch known.
     pub(crate) fn last(&self) -> u64 {
         self.last

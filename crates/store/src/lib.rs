@@ -8,7 +8,7 @@
 //! Deliberately absent: models, graphs, search, networking, wall-clock time. Everything is ordered by
 //! a sequence number that the store gives out itself.
 //!
-//! Reading order: `values` (what goes in and comes out), `schema` (how it lies on disk), `directory`
+//! Reading order: `values` (what goes in and comes out), `schema` and `rows` (how it lies on disk), `directory`
 //! (files around the database), `db` (the only file that names RocksDB), `commit` (the one write
 //! path), `store` (the public face), `check` (the audit).
 
@@ -17,8 +17,11 @@ mod commit;
 mod db;
 mod directory;
 mod error;
+mod rows;
 mod schema;
 mod store;
+#[cfg(test)]
+mod tests;
 mod values;
 
 pub use check::CheckReport;

@@ -1,7 +1,7 @@
 //! The public face: opening, collections, checked writing, reading. Which bytes are written and in
 //! which order is decided in `commit`; what they look like, in `schema`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
@@ -11,9 +11,10 @@ use diptych_core::{CollectionName, Digest, Embedding, Key, Modality, ModelId, Pa
 use crate::StoreError;
 use crate::check::{self, CheckReport};
 use crate::commit::{self, CALL_BYTES_MAX, MUTATIONS_MAX, Writer};
-use crate::db::{Access, Db, Depth, Pair};
+use crate::db::{Access, Db, Depth};
 use crate::directory::Directory;
-use crate::schema::{self, CollectionRow, FORMAT_VERSION, Family, JournalRow, Marks, PointRow, RecordRow};
+use crate::rows;
+use crate::schema::{self, FORMAT_VERSION, Family, Marks};
 use crate::values::{Applied, Collection, Entry, Mutation, RecordVector, Stats, StoredRecord, Usage};
 
 /// How to open a store.
@@ -130,12 +131,12 @@ impl Store {
             });
         }
         let id = collections.last_key_value().map_or(1, |(last, _)| last + 1);
-        let row = schema::encode(&CollectionRow { id, model_id: model_id.0.0, dim });
+        let collection = Collection { id, name: name.clone(), model_id, dim };
+        let row = rows::encode_collection(&collection);
         self.writer.write_alone(&self.db, |batch| {
             batch.put(Family::Collections, name.as_str(), row);
             Ok(())
         })?;
-        let collection = Collection { id, name: name.clone(), model_id, dim };
         collections.insert(id, collection.clone());
         Ok(collection)
     }
@@ -154,13 +155,13 @@ impl Store {
             return Err(StoreError::TooMuch { what: "changes", found: mutations.len(), max: MUTATIONS_MAX });
         }
         for (position, mutation) in mutations.iter().enumerate() {
-            check_mutation(mutation, dim).map_err(|reason| StoreError::InvalidMutation {
+            mutation.check(dim).map_err(|reason| StoreError::InvalidMutation {
                 position,
                 key: mutation.key().clone(),
                 reason,
             })?;
         }
-        let bytes = mutations.iter().map(commit::vector_bytes).sum();
+        let bytes = mutations.iter().map(Mutation::vector_bytes).sum();
         if bytes > CALL_BYTES_MAX {
             return Err(StoreError::TooMuch { what: "bytes of vectors", found: bytes, max: CALL_BYTES_MAX });
         }
@@ -173,7 +174,7 @@ impl Store {
     /// A failure to read.
     pub fn get(&self, collection: u32, key: &Key) -> Result<Option<StoredRecord>, StoreError> {
         match self.db.get(Family::Records, &schema::record_key(collection, key.as_str()))? {
-            Some(bytes) => decode_record(&bytes, key.clone()).map(Some),
+            Some(bytes) => rows::decode_record(&bytes, key.clone()).map(Some),
             None => Ok(None),
         }
     }
@@ -189,7 +190,7 @@ impl Store {
         found
             .into_iter()
             .zip(keys)
-            .map(|(bytes, key)| bytes.map(|bytes| decode_record(&bytes, key.clone())).transpose())
+            .map(|(bytes, key)| bytes.map(|bytes| rows::decode_record(&bytes, key.clone())).transpose())
             .collect()
     }
 
@@ -199,10 +200,7 @@ impl Store {
     /// A failure to read.
     pub fn digest(&self, collection: u32, key: &Key) -> Result<Option<Digest>, StoreError> {
         match self.db.get(Family::Records, &schema::record_key(collection, key.as_str()))? {
-            Some(bytes) => {
-                let row: RecordRow = schema::decode(&bytes, &|| format!("record '{key}'"))?;
-                Ok(Some(row.digest()))
-            }
+            Some(bytes) => rows::decode_digest(&bytes, key).map(Some),
             None => Ok(None),
         }
     }
@@ -230,7 +228,7 @@ impl Store {
                 let (key, row) = pair?;
                 let (_, key) = schema::parse_record_key(&key)
                     .ok_or_else(|| StoreError::corrupt(format!("a record lies under the key {key:02x?}")))?;
-                decode_record(&row, key)
+                rows::decode_record(&row, key)
             })
             .collect()
     }
@@ -248,7 +246,7 @@ impl Store {
         let rows = self.db.get_many(Family::Points, &keys)?;
         rows.into_iter()
             .zip(points)
-            .map(|(row, &point)| row.map(|bytes| decode_owner(&bytes, point)).transpose())
+            .map(|(row, &point)| row.map(|bytes| rows::decode_owner(&bytes, point)).transpose())
             .collect()
     }
 
@@ -287,7 +285,7 @@ impl Store {
         let Some(bytes) = view.get(Family::Records, &schema::record_key(collection, key.as_str()))? else {
             return Ok(None);
         };
-        let points = decode_record(&bytes, key.clone())?.points;
+        let points = rows::decode_record(&bytes, key.clone())?.points;
         let keys: Vec<[u8; 13]> = points
             .iter()
             .map(|&(part, point)| schema::vector_key(collection, part.modality, point))
@@ -329,7 +327,10 @@ impl Store {
     /// The journal after `after_seq`, in order, over all collections. Pass 0 for all of it.
     pub fn journal(&self, after_seq: u64) -> impl Iterator<Item = Result<Entry, StoreError>> + '_ {
         let from = schema::journal_key(after_seq.saturating_add(1));
-        self.db.scan(Family::Journal, &from, None, Depth::Whole).map(|pair| decode_entry(pair?))
+        self.db.scan(Family::Journal, &from, None, Depth::Whole).map(|pair| {
+            let (key, row) = pair?;
+            rows::decode_entry(&key, &row)
+        })
     }
 
     /// Journal number of the last acknowledged change; 0 when there was none yet.
@@ -412,57 +413,10 @@ fn read_marks(db: &Db) -> Result<Marks, StoreError> {
 
 fn read_collections(db: &Db) -> Result<BTreeMap<u32, Collection>, StoreError> {
     db.scan(Family::Collections, &[], None, Depth::Page)
-        .map(|pair| decode_collection(pair?).map(|collection| (collection.id, collection)))
+        .map(|pair| {
+            let (name, row) = pair?;
+            let collection = rows::decode_collection(&name, &row)?;
+            Ok((collection.id, collection))
+        })
         .collect()
-}
-
-pub(crate) fn decode_collection((name, row): Pair) -> Result<Collection, StoreError> {
-    let name = String::from_utf8_lossy(&name).into_owned();
-    let row: CollectionRow = schema::decode(&row, &|| format!("collection '{name}'"))?;
-    let name = CollectionName::new(name).map_err(|e| StoreError::corrupt(e.to_string()))?;
-    Ok(Collection { id: row.id, name, model_id: ModelId(Digest(row.model_id)), dim: row.dim })
-}
-
-pub(crate) fn decode_record(bytes: &[u8], key: Key) -> Result<StoredRecord, StoreError> {
-    let row: RecordRow = schema::decode(bytes, &|| format!("record '{key}'"))?;
-    row.record(key)
-}
-
-pub(crate) fn decode_owner(bytes: &[u8], point: PointId) -> Result<(Key, PartRef), StoreError> {
-    let row: PointRow = schema::decode(bytes, &|| format!("the row of point {}", point.0))?;
-    row.owner(point)
-}
-
-pub(crate) fn decode_entry((key, row): Pair) -> Result<Entry, StoreError> {
-    let seq = schema::parse_journal_key(&key)
-        .ok_or_else(|| StoreError::corrupt(format!("a journal entry lies under the key {key:02x?}")))?;
-    let row: JournalRow = schema::decode(&row, &|| format!("journal entry {seq}"))?;
-    row.entry(seq)
-}
-
-/// A put must bring exactly one vector of the right dimension for each part.
-fn check_mutation(mutation: &Mutation, dim: u32) -> Result<(), String> {
-    let Mutation::Put { record, vectors, .. } = mutation else { return Ok(()) };
-    let wanted: BTreeSet<PartRef> = record.part_refs().map(|(part, _)| part).collect();
-    let mut given = BTreeSet::new();
-    for (part, embedding) in vectors {
-        if !wanted.contains(part) {
-            return Err(format!(
-                "there is a vector for {part}, which the record does not have; leave it out"
-            ));
-        }
-        if !given.insert(*part) {
-            return Err(format!("there are two vectors for {part}; send one"));
-        }
-        if embedding.dim() != dim as usize {
-            return Err(format!(
-                "the vector for {part} has {} dimensions, the collection has {dim}; use the collection's model",
-                embedding.dim()
-            ));
-        }
-    }
-    match wanted.difference(&given).next() {
-        Some(part) => Err(format!("there is no vector for {part}; send one for each part")),
-        None => Ok(()),
-    }
 }

@@ -1,5 +1,7 @@
 //! What goes into the store and what comes out, as plain values. No bytes, no database.
 
+use std::collections::BTreeSet;
+
 use diptych_core::{CollectionName, Digest, Embedding, Key, ModelId, PartRef, PointId, Record};
 
 /// A set of records whose vectors all come from one model.
@@ -52,6 +54,41 @@ impl Mutation {
         match self {
             Self::Put { record, .. } => record.key(),
             Self::Delete { key } => key,
+        }
+    }
+
+    /// A put must bring exactly one vector of the right dimension for each part.
+    pub(crate) fn check(&self, dim: u32) -> Result<(), String> {
+        let Self::Put { record, vectors, .. } = self else { return Ok(()) };
+        let wanted: BTreeSet<PartRef> = record.part_refs().map(|(part, _)| part).collect();
+        let mut given = BTreeSet::new();
+        for (part, embedding) in vectors {
+            if !wanted.contains(part) {
+                return Err(format!(
+                    "there is a vector for {part}, which the record does not have; leave it out"
+                ));
+            }
+            if !given.insert(*part) {
+                return Err(format!("there are two vectors for {part}; send one"));
+            }
+            if embedding.dim() != dim as usize {
+                return Err(format!(
+                    "the vector for {part} has {} dimensions, the collection has {dim}; use the collection's model",
+                    embedding.dim()
+                ));
+            }
+        }
+        match wanted.difference(&given).next() {
+            Some(part) => Err(format!("there is no vector for {part}; send one for each part")),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of all its vectors.
+    pub(crate) fn vector_bytes(&self) -> usize {
+        match self {
+            Self::Put { vectors, .. } => vectors.iter().map(|(_, embedding)| embedding.dim() * 4).sum(),
+            Self::Delete { .. } => 0,
         }
     }
 }

@@ -19,27 +19,27 @@ use diptych_core::{
 use diptych_store::{Collection, Mutation, PutMode, Store, StoreOptions};
 
 /// Dimensions of the vectors in these tests.
-pub const DIM: u32 = 8;
+pub(crate) const DIM: u32 = 8;
 
-pub fn open(dir: &Path) -> Store {
+pub(crate) fn open(dir: &Path) -> Store {
     Store::open(dir, &StoreOptions::default()).unwrap()
 }
 
-pub fn model_id() -> ModelId {
+pub(crate) fn model_id() -> ModelId {
     ModelId(Digest([7; 32]))
 }
 
 /// The default collection.
-pub fn collection(store: &Store) -> Collection {
+pub(crate) fn collection(store: &Store) -> Collection {
     store.create_collection(&CollectionName::default(), model_id(), DIM).unwrap()
 }
 
-pub fn key(name: &str) -> Key {
+pub(crate) fn key(name: &str) -> Key {
     Key::new(name).unwrap()
 }
 
 /// A unit vector that depends on its name only.
-pub fn vector(name: &str) -> Embedding {
+pub(crate) fn vector(name: &str) -> Embedding {
     let mut state =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let values: Vec<f32> = (0..DIM)
@@ -53,22 +53,22 @@ pub fn vector(name: &str) -> Embedding {
 
 /// What a record holds, by name and version; the second text of each is longer than the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Content {
-    pub version: u8,
-    pub images: u32,
-    pub texts: u32,
+pub(crate) struct Content {
+    pub(crate) version: u8,
+    pub(crate) images: u32,
+    pub(crate) texts: u32,
 }
 
-pub fn content(version: u8) -> Content {
+pub(crate) fn content(version: u8) -> Content {
     Content { version, images: 1, texts: 1 }
 }
 
 impl Content {
-    pub fn digest(self) -> Digest {
+    pub(crate) fn digest(self) -> Digest {
         Digest([self.version, self.images as u8, self.texts as u8].repeat(11)[..32].try_into().unwrap())
     }
 
-    pub fn record(self, name: &str) -> Record {
+    pub(crate) fn record(self, name: &str) -> Record {
         let images = (0..self.images).map(|i| {
             Part::Image(ImagePart {
                 source: format!("{name}/{i}.png"),
@@ -90,35 +90,35 @@ impl Content {
         Record::new(key(name), images.chain(texts).collect(), attributes).unwrap()
     }
 
-    pub fn vector(self, name: &str, part: PartRef) -> Embedding {
+    pub(crate) fn vector(self, name: &str, part: PartRef) -> Embedding {
         vector(&format!("{name} {} {part}", self.version))
     }
 
-    pub fn put(self, name: &str, mode: PutMode) -> Mutation {
+    pub(crate) fn put(self, name: &str, mode: PutMode) -> Mutation {
         let record = self.record(name);
         let vectors = record.part_refs().map(|(part, _)| (part, self.vector(name, part))).collect();
         Mutation::Put { record, vectors, digest: self.digest(), mode }
     }
 
-    pub fn upsert(self, name: &str) -> Mutation {
+    pub(crate) fn upsert(self, name: &str) -> Mutation {
         self.put(name, PutMode::Upsert)
     }
 }
 
-pub fn delete(name: &str) -> Mutation {
+pub(crate) fn delete(name: &str) -> Mutation {
     Mutation::Delete { key: key(name) }
 }
 
-pub fn image(ordinal: u32) -> PartRef {
+pub(crate) fn image(ordinal: u32) -> PartRef {
     PartRef { modality: Modality::Image, ordinal }
 }
 
-pub fn text(ordinal: u32) -> PartRef {
+pub(crate) fn text(ordinal: u32) -> PartRef {
     PartRef { modality: Modality::Text, ordinal }
 }
 
 /// Asserts that the record under `name` is exactly `content`, vectors included.
-pub fn assert_stored(store: &Store, collection: u32, name: &str, content: Content) {
+pub(crate) fn assert_stored(store: &Store, collection: u32, name: &str, content: Content) {
     let stored = store.get(collection, &key(name)).unwrap().unwrap_or_else(|| panic!("'{name}' is missing"));
     assert_eq!(stored.record, content.record(name));
     assert_eq!(stored.digest, content.digest());
@@ -130,13 +130,13 @@ pub fn assert_stored(store: &Store, collection: u32, name: &str, content: Conten
     }
 }
 
-pub fn assert_clean(store: &Store) {
+pub(crate) fn assert_clean(store: &Store) {
     let report = store.check();
     assert!(report.is_clean(), "{report}");
 }
 
 /// Copies a directory with all it contains: of an open store, exactly what a killed process leaves.
-pub fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
