@@ -11,8 +11,8 @@ use std::fmt;
 use diptych_core::{Key, Modality, PartRef, PointId};
 
 use crate::StoreError;
-use crate::commit;
 use crate::db::{Pair, View};
+use crate::plan;
 use crate::rows;
 use crate::schema::{self, FORMAT_VERSION, Family, Marks};
 use crate::values::{Collection, Stats};
@@ -157,7 +157,7 @@ impl Audit<'_> {
             )));
         };
         tally.found.records += 1;
-        tally.found.truncated_texts += commit::truncated_texts(&stored.record);
+        tally.found.truncated_texts += plan::truncated_texts(&stored.record);
         for (part, _) in &stored.points {
             match part.modality {
                 Modality::Image => tally.found.image_points += 1,
@@ -278,7 +278,7 @@ impl Audit<'_> {
                 let sum = tally.journal;
                 self.report.problem(format!("the journal of '{name}' adds up to {sum} points, not {wanted}"));
             }
-            match commit::read_stats(|key| self.view.get(Family::Meta, key), *id) {
+            match plan::read_stats(|key| self.view.get(Family::Meta, key), *id) {
                 Ok(stored) if stored == found => {}
                 Ok(stored) => {
                     self.report.problem(format!("the counters of '{name}' say {stored:?}, found {found:?}"));

@@ -1,23 +1,20 @@
 //! The one write path: concurrent calls are planned one after another into one batch, the batch is
-//! synced, and only then is anyone answered. Reading for other purposes is not done here.
+//! synced, and only then is anyone answered. What a change does to a record is decided in `plan`.
 //!
-//! Group commit: every call queues its ticket and then waits for the writer lock. Whoever gets the
-//! lock leads: it takes all queued tickets, commits them together and leaves the answers in them. While
-//! it waits for the disk the next group gathers. The followers find their answers when they get the
-//! lock in turn.
+//! Group commit: every call queues its ticket. When nobody leads, the caller leads: it takes all queued
+//! tickets, commits them together, leaves the answers in them and wakes everyone. While it waits for
+//! the disk the next group gathers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use diptych_core::{Digest, Embedding, Key, Modality, Part, PartRef, PointId, Record};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::StoreError;
 use crate::db::{Batch, Db};
 use crate::directory::AckMark;
-use crate::rows;
+use crate::plan::Plan;
 use crate::schema::{self, Family, Marks};
-use crate::values::{Applied, Mutation, Outcome, PutMode, Stats};
+use crate::values::{Applied, Mutation};
 
 /// Most changes one call may carry.
 pub(crate) const MUTATIONS_MAX: usize = 16_384;
@@ -28,12 +25,23 @@ const GROUP_BYTES: usize = 32 << 20;
 
 /// The state of writing: who waits, and what was given out so far.
 pub(crate) struct Writer {
-    queue: Mutex<VecDeque<Arc<Ticket>>>,
+    queue: Mutex<Queue>,
+    /// Signals that a leader has finished.
+    finished: Condvar,
     state: Mutex<State>,
     /// Journal number of the last acknowledged change, for readers.
     last_seq: AtomicU64,
     batches: AtomicU64,
     writes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Arc<Ticket>>,
+    /// Whether somebody is committing a group right now.
+    led: bool,
+    /// Whether a leader panicked and took its group's answers with it.
+    broken: bool,
 }
 
 struct State {
@@ -56,6 +64,7 @@ impl Writer {
     pub(crate) fn new(marks: Marks, ack: AckMark) -> Self {
         Self {
             queue: Mutex::default(),
+            finished: Condvar::new(),
             last_seq: AtomicU64::new(marks.seq),
             state: Mutex::new(State { marks, ack, halted: None }),
             batches: AtomicU64::new(0),
@@ -81,13 +90,26 @@ impl Writer {
     ) -> Result<Vec<Applied>, StoreError> {
         let bytes = mutations.iter().map(Mutation::vector_bytes).sum();
         let ticket = Arc::new(Ticket { collection, mutations, bytes, answer: Mutex::default() });
-        hold(&self.queue).push_back(Arc::clone(&ticket));
+        let mut queue = hold(&self.queue);
+        queue.waiting.push_back(Arc::clone(&ticket));
         loop {
-            let mut state = self.state.lock().map_err(|_| StoreError::Halted)?;
             if let Some(answer) = hold(&ticket.answer).take() {
                 return answer;
             }
-            self.lead(db, &mut state);
+            if queue.broken {
+                return Err(StoreError::Halted);
+            }
+            if queue.led {
+                queue = self.finished.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue.led = true;
+            let group = queue.next_group();
+            drop(queue);
+            let term = Term(self);
+            self.lead(db, &group);
+            drop(term);
+            queue = hold(&self.queue);
         }
     }
 
@@ -107,12 +129,15 @@ impl Writer {
         self.commit(db, &mut state, batch, marks)
     }
 
-    /// Answers at least the first ticket of the queue.
-    fn lead(&self, db: &Db, state: &mut State) {
-        let group = self.next_group();
+    /// Commits a group and leaves the answers in its tickets.
+    fn lead(&self, db: &Db, group: &[Arc<Ticket>]) {
+        let Ok(mut state) = self.state.lock() else {
+            group.iter().for_each(|ticket| ticket.finish(Err(StoreError::Halted)));
+            return;
+        };
         let mut plan = Plan::new(db, state.marks);
         let mut planned = Vec::with_capacity(group.len());
-        for ticket in &group {
+        for ticket in group {
             match plan.load(ticket.collection, &ticket.mutations) {
                 Ok(()) => planned.push((ticket, plan.apply(ticket.collection, &ticket.mutations))),
                 Err(e) => ticket.finish(Err(e)),
@@ -120,28 +145,13 @@ impl Writer {
         }
         let answered = planned.len() as u64;
         let (batch, marks) = plan.finish();
-        let committed = if batch.is_empty() { Ok(()) } else { self.commit(db, state, batch, marks) };
+        let committed = if batch.is_empty() { Ok(()) } else { self.commit(db, &mut state, batch, marks) };
         for (ticket, applied) in planned {
             ticket.finish(committed.clone().map(|()| applied));
         }
         if committed.is_ok() {
             self.writes.fetch_add(answered, Ordering::Relaxed);
         }
-    }
-
-    fn next_group(&self) -> Vec<Arc<Ticket>> {
-        let mut queue = hold(&self.queue);
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        while let Some(ticket) = queue.pop_front() {
-            bytes += ticket.bytes;
-            if bytes > GROUP_BYTES && !group.is_empty() {
-                queue.push_front(ticket);
-                break;
-            }
-            group.push(ticket);
-        }
-        group
     }
 
     /// The only place where the store changes: batch, sync, mark, and then the new state is visible.
@@ -173,6 +183,35 @@ impl Writer {
     }
 }
 
+impl Queue {
+    /// Takes the calls that the next batch answers: at least the first.
+    fn next_group(&mut self) -> Vec<Arc<Ticket>> {
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while let Some(ticket) = self.waiting.pop_front() {
+            bytes += ticket.bytes;
+            if bytes > GROUP_BYTES && !group.is_empty() {
+                self.waiting.push_front(ticket);
+                break;
+            }
+            group.push(ticket);
+        }
+        group
+    }
+}
+
+/// The time in which one caller leads. It ends even by a panic, so that nobody waits for ever.
+struct Term<'a>(&'a Writer);
+
+impl Drop for Term<'_> {
+    fn drop(&mut self) {
+        let mut queue = hold(&self.0.queue);
+        queue.led = false;
+        queue.broken |= std::thread::panicking();
+        self.0.finished.notify_all();
+    }
+}
+
 impl Ticket {
     fn finish(&self, answer: Result<Vec<Applied>, StoreError>) {
         *hold(&self.answer) = Some(answer);
@@ -184,193 +223,75 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What planning needs to know of a stored record.
-struct Head {
-    digest: Digest,
-    points: Vec<(PartRef, PointId)>,
-    truncated_texts: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Access;
+    use crate::values::{Outcome, PutMode};
+    use diptych_core::{Attributes, Digest, Embedding, Key, Modality, Part, PartRef, Record, TextPart};
 
-/// A batch in the making. Later changes see earlier ones through `heads`, which holds the record
-/// under each touched key as it will be once the batch is written.
-struct Plan<'a> {
-    db: &'a Db,
-    batch: Batch<'a>,
-    marks: Marks,
-    heads: HashMap<u32, HashMap<Key, Option<Head>>>,
-    stats: BTreeMap<u32, Stats>,
-    touched: bool,
-}
-
-impl<'a> Plan<'a> {
-    fn new(db: &'a Db, marks: Marks) -> Self {
-        Self { db, batch: db.batch(), marks, heads: HashMap::new(), stats: BTreeMap::new(), touched: false }
+    fn delete(name: usize) -> Vec<Mutation> {
+        vec![Mutation::Delete { key: Key::new(name.to_string()).expect("valid key") }]
     }
 
-    /// Reads all that a call depends on, so that applying it cannot fail half-way.
-    fn load(&mut self, collection: u32, mutations: &[Mutation]) -> Result<(), StoreError> {
-        if !self.stats.contains_key(&collection) {
-            let stats = read_stats(|key| self.db.get(Family::Meta, key), collection)?;
-            self.stats.insert(collection, stats);
-        }
-        let heads = self.heads.entry(collection).or_default();
-        let absent: Vec<&Key> =
-            mutations.iter().map(Mutation::key).filter(|key| !heads.contains_key(*key)).collect();
-        let keys: Vec<Vec<u8>> =
-            absent.iter().map(|key| schema::record_key(collection, key.as_str())).collect();
-        let rows = self.db.get_many(Family::Records, &keys)?;
-        let mut found = Vec::with_capacity(rows.len());
-        for (key, row) in absent.into_iter().zip(rows) {
-            let head = match row {
-                None => None,
-                Some(bytes) => {
-                    let stored = rows::decode_record(&bytes, key.clone())?;
-                    Some(Head {
-                        digest: stored.digest,
-                        truncated_texts: truncated_texts(&stored.record),
-                        points: stored.points,
-                    })
-                }
+    fn put(name: usize) -> Vec<Mutation> {
+        let text = TextPart { text: "a text".to_owned(), truncated_tokens: 0 };
+        let key = Key::new(name.to_string()).expect("valid key");
+        let record = Record::new(key, vec![Part::Text(text)], Attributes::new()).expect("valid record");
+        let part = PartRef { modality: Modality::Text, ordinal: 0 };
+        let vectors = vec![(part, Embedding::new(vec![1.0]).expect("valid vector"))];
+        vec![Mutation::Put { record, vectors, digest: Digest([0; 32]), mode: PutMode::Upsert }]
+    }
+
+    fn store(dir: &std::path::Path) -> (Db, Writer) {
+        let db = Db::open(&dir.join("rocksdb"), Access::Create, 1 << 20).expect("opens");
+        let file = std::fs::File::create_new(dir.join("mark")).expect("is new");
+        (db, Writer::new(Marks::default(), AckMark::in_file(file)))
+    }
+
+    /// The story: followers once waited for the leader's lock to learn that they were done, and so
+    /// stood in the way of each other; 32 writers were hardly faster than one.
+    #[test]
+    fn whoever_comes_while_a_batch_is_written_shares_the_next_one() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (db, writer) = store(dir.path());
+        std::thread::scope(|scope| {
+            // The first call leads a group of one and is held up, as by a slow disk.
+            let slow_disk = writer.state.lock().expect("nobody panicked");
+            let calls: Vec<_> = (0..8)
+                .map(|name| {
+                    let (db, writer) = (&db, &writer);
+                    scope.spawn(move || writer.write(db, 1, put(name)))
+                })
+                .collect();
+            let gathered = || {
+                let queue = hold(&writer.queue);
+                queue.led && queue.waiting.len() == 7
             };
-            found.push((key.clone(), head));
-        }
-        heads.extend(found);
-        Ok(())
-    }
-
-    fn apply(&mut self, collection: u32, mutations: &[Mutation]) -> Vec<Applied> {
-        mutations
-            .iter()
-            .map(|mutation| match mutation {
-                Mutation::Put { record, vectors, digest, mode } => {
-                    self.put(collection, record, vectors, *digest, *mode)
-                }
-                Mutation::Delete { key } => self.delete(collection, key),
-            })
-            .collect()
-    }
-
-    fn put(
-        &mut self,
-        collection: u32,
-        record: &Record,
-        vectors: &[(PartRef, Embedding)],
-        digest: Digest,
-        mode: PutMode,
-    ) -> Applied {
-        let key = record.key();
-        match self.head(collection, key) {
-            Some(head) if head.digest == digest => return Applied::nothing(Outcome::Unchanged),
-            Some(_) if mode == PutMode::InsertOnly => return Applied::nothing(Outcome::AlreadyExists),
-            _ => {}
-        }
-        let removed = self.remove(collection, key);
-        let outcome = if removed.is_some() { Outcome::Updated } else { Outcome::Created };
-        let removed = removed.unwrap_or_default();
-
-        let mut added = Vec::with_capacity(vectors.len());
-        for (part, _) in record.part_refs() {
-            let (_, embedding) = vectors
-                .iter()
-                .find(|(given, _)| *given == part)
-                .expect("a put was checked to have one vector for each part");
-            let point = PointId(self.marks.next_point);
-            self.marks.next_point += 1;
-            let row = rows::encode_owner(key, part);
-            self.batch.put(Family::Points, schema::point_key(collection, point), row);
-            let vector = schema::encode_vector(embedding);
-            self.batch.put(Family::Vectors, schema::vector_key(collection, part.modality, point), vector);
-            added.push((part, point));
-        }
-        let seq = self.log(collection, key, &added, &removed);
-        let row = rows::encode_record(record, digest, seq, &added);
-        self.batch.put(Family::Records, schema::record_key(collection, key.as_str()), row);
-
-        let head = Head { digest, points: added.clone(), truncated_texts: truncated_texts(record) };
-        self.count(collection, &head, u64::wrapping_add);
-        self.set_head(collection, key, Some(head));
-        Applied { outcome, seq: Some(seq), added, removed }
-    }
-
-    fn delete(&mut self, collection: u32, key: &Key) -> Applied {
-        let Some(removed) = self.remove(collection, key) else {
-            return Applied::nothing(Outcome::NotFound);
-        };
-        self.batch.delete(Family::Records, schema::record_key(collection, key.as_str()));
-        let seq = self.log(collection, key, &[], &removed);
-        Applied { outcome: Outcome::Deleted, seq: Some(seq), added: Vec::new(), removed }
-    }
-
-    /// Takes away the points of the record under `key`; `None` when there is none.
-    fn remove(&mut self, collection: u32, key: &Key) -> Option<Vec<(PartRef, PointId)>> {
-        let head = self.heads.get_mut(&collection)?.get_mut(key)?.take()?;
-        for &(part, point) in &head.points {
-            self.batch.delete(Family::Points, schema::point_key(collection, point));
-            self.batch.delete(Family::Vectors, schema::vector_key(collection, part.modality, point));
-        }
-        self.count(collection, &head, u64::wrapping_sub);
-        Some(head.points)
-    }
-
-    /// Writes the journal and returns the change's number.
-    fn log(
-        &mut self,
-        collection: u32,
-        key: &Key,
-        added: &[(PartRef, PointId)],
-        removed: &[(PartRef, PointId)],
-    ) -> u64 {
-        self.touched = true;
-        self.marks.seq += 1;
-        let row = rows::encode_entry(collection, key, added, removed);
-        self.batch.put(Family::Journal, schema::journal_key(self.marks.seq), row);
-        self.marks.seq
-    }
-
-    fn head(&self, collection: u32, key: &Key) -> Option<&Head> {
-        self.heads.get(&collection)?.get(key)?.as_ref()
-    }
-
-    fn set_head(&mut self, collection: u32, key: &Key, head: Option<Head>) {
-        self.heads.entry(collection).or_default().insert(key.clone(), head);
-    }
-
-    fn count(&mut self, collection: u32, head: &Head, change: fn(u64, u64) -> u64) {
-        let stats = self.stats.entry(collection).or_default();
-        stats.records = change(stats.records, 1);
-        for (part, _) in &head.points {
-            match part.modality {
-                Modality::Image => stats.image_points = change(stats.image_points, 1),
-                Modality::Text => stats.text_points = change(stats.text_points, 1),
+            while !gathered() {
+                std::thread::yield_now();
             }
-        }
-        stats.truncated_texts = change(stats.truncated_texts, head.truncated_texts);
-    }
-
-    /// The batch, empty when nothing changed, and the marks to commit with it.
-    fn finish(mut self) -> (Batch<'a>, Marks) {
-        if self.touched {
-            for (&collection, stats) in &self.stats {
-                let row = rows::encode_stats(stats);
-                self.batch.put(Family::Meta, schema::stats_key(collection), row);
+            drop(slow_disk);
+            for call in calls {
+                let outcome = call.join().expect("no panic").map(|applied| applied[0].outcome);
+                assert_eq!(outcome, Ok(Outcome::Created));
             }
-        }
-        (self.batch, self.marks)
+        });
+        assert_eq!(writer.counts(), (2, 8), "one batch for the first call, one for all the others");
     }
-}
 
-pub(crate) fn truncated_texts(record: &Record) -> u64 {
-    record.parts().iter().filter(|part| matches!(part, Part::Text(text) if text.truncated_tokens > 0)).count()
-        as u64
-}
-
-/// Reads the counts of a collection through `get`; a collection without any has zeros.
-pub(crate) fn read_stats(
-    get: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, StoreError>,
-    collection: u32,
-) -> Result<Stats, StoreError> {
-    match get(&schema::stats_key(collection))? {
-        Some(bytes) => rows::decode_stats(&bytes, collection),
-        None => Ok(Stats::default()),
+    #[test]
+    fn a_panicking_leader_leaves_nobody_waiting() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (db, writer) = store(dir.path());
+        let answer = writer.write(&db, 1, delete(1)).map(|applied| applied[0].outcome);
+        assert_eq!(answer, Ok(Outcome::NotFound));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            hold(&writer.queue).led = true;
+            let _term = Term(&writer);
+            panic!("half-way");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(writer.write(&db, 1, delete(1)), Err(StoreError::Halted));
     }
 }

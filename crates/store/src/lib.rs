@@ -8,15 +8,16 @@
 //! Deliberately absent: models, graphs, search, networking, wall-clock time. Everything is ordered by
 //! a sequence number that the store gives out itself.
 //!
-//! Reading order: `values` (what goes in and comes out), `schema` and `rows` (how it lies on disk), `directory`
-//! (files around the database), `db` (the only file that names RocksDB), `commit` (the one write
-//! path), `store` (the public face), `check` (the audit).
+//! Reading order: `values` (what goes in and comes out), `schema` and `rows` (how it lies on disk),
+//! `directory` (files around the database), `db` (the only file that names RocksDB), `commit` and
+//! `plan` (the one write path), `store` (the public face), `check` (the audit).
 
 mod check;
 mod commit;
 mod db;
 mod directory;
 mod error;
+mod plan;
 mod rows;
 mod schema;
 mod store;

@@ -10,9 +10,10 @@ use diptych_core::{CollectionName, Digest, Embedding, Key, Modality, ModelId, Pa
 
 use crate::StoreError;
 use crate::check::{self, CheckReport};
-use crate::commit::{self, CALL_BYTES_MAX, MUTATIONS_MAX, Writer};
+use crate::commit::{CALL_BYTES_MAX, MUTATIONS_MAX, Writer};
 use crate::db::{Access, Db, Depth};
 use crate::directory::Directory;
+use crate::plan;
 use crate::rows;
 use crate::schema::{self, FORMAT_VERSION, Family, Marks};
 use crate::values::{Applied, Collection, Entry, Mutation, RecordVector, Stats, StoredRecord, Usage};
@@ -344,7 +345,7 @@ impl Store {
     /// [`StoreError::UnknownCollection`] or a failure to read.
     pub fn stats(&self, collection: u32) -> Result<Stats, StoreError> {
         self.known(collection)?;
-        commit::read_stats(|key| self.db.get(Family::Meta, key), collection)
+        plan::read_stats(|key| self.db.get(Family::Meta, key), collection)
     }
 
     /// What the store as a whole has done and takes up.
