@@ -116,6 +116,5 @@ fn write(out: &Path, encoder: &dyn Encode, tensors: &[(&str, (usize, Vec<u8>))])
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("model_id".to_owned(), encoder.model_id().to_string())]);
-    serialize_to_file(views, Some(metadata), out)
-        .with_context(|| format!("cannot write {}", out.display()))
+    serialize_to_file(views, Some(metadata), out).with_context(|| format!("cannot write {}", out.display()))
 }

@@ -91,9 +91,7 @@ fn ingest_there(args: &IngestArgs, url: &str, report: &mut FailureReport) -> Res
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let workers = BulkOptions::default().workers;
-            let loaded = ordered_map(scope, items, workers, IN_FLIGHT, |item| {
-                (item.origin, (item.load)())
-            });
+            let loaded = ordered_map(scope, items, workers, IN_FLIGHT, |item| (item.origin, (item.load)()));
             for (origin, record) in loaded {
                 let (entry, request) = match record {
                     Ok(new) => {
@@ -120,7 +118,8 @@ fn ingest_there(args: &IngestArgs, url: &str, report: &mut FailureReport) -> Res
                     }
                     Sent::Item { origin, sizes } => {
                         let answer = answers.message().await.map_err(|s| remote::failed(&s))?;
-                        let answer = answer.context("the server ended the stream early; run again to go on")?;
+                        let answer =
+                            answer.context("the server ended the stream early; run again to go on")?;
                         take(answer, origin, sizes, &mut counts, report);
                     }
                 }

@@ -25,10 +25,7 @@ pub fn line(text: &str) -> Result<()> {
 
 /// A reader that closed its end, such as `head`, is no failure.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|e| e.downcast_ref::<io::Error>())
-        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The first twelve digits of a model id, enough to tell models apart by eye.
@@ -58,8 +55,7 @@ pub fn seconds(duration: Duration) -> String {
 
 /// One line of text, cut to `width` characters with an ellipsis.
 pub fn shorten(text: &str, width: usize) -> String {
-    let flat: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let flat = flat.split_whitespace().collect::<Vec<_>>().join(" ");
     if flat.chars().count() <= width {
         return flat;
@@ -79,4 +75,3 @@ pub fn attribute_json(value: &AttributeValue) -> Value {
         AttributeValue::Bool(v) => json!(v),
     }
 }
-

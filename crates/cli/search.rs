@@ -27,7 +27,13 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
     } else {
         let width = hits.iter().map(|h| h.key.chars().count()).max().unwrap_or(0).min(40);
         for (rank, hit) in hits.iter().enumerate() {
-            output::line(&format!("{:>3}  {:>6.3}  {:<width$}  {}", rank + 1, hit.score, hit.key, hit.summary()))?;
+            output::line(&format!(
+                "{:>3}  {:>6.3}  {:<width$}  {}",
+                rank + 1,
+                hit.score,
+                hit.key,
+                hit.summary()
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -80,8 +86,7 @@ fn source(args: &SearchArgs) -> Result<QuerySource> {
     match (&args.text, &args.image, &args.key) {
         (Some(text), ..) => Ok(QuerySource::Text(text.clone())),
         (_, Some(path), _) => {
-            let bytes =
-                sources::read_image(path).map_err(|reason| anyhow!("{} {reason}", path.display()))?;
+            let bytes = sources::read_image(path).map_err(|reason| anyhow!("{} {reason}", path.display()))?;
             Ok(QuerySource::Image(bytes))
         }
         (.., Some(key)) => Ok(QuerySource::Key { key: key.clone(), part: None }),
@@ -123,9 +128,7 @@ fn search_there(args: &SearchArgs, url: &str) -> Result<Vec<Shown>> {
     let query = match source(args)? {
         QuerySource::Text(text) => WireQuery::Text(text),
         QuerySource::Image(bytes) => WireQuery::Image(bytes),
-        QuerySource::Key { key, .. } => {
-            WireQuery::Key(wire::KeyQuery { key: key.to_string(), part: None })
-        }
+        QuerySource::Key { key, .. } => WireQuery::Key(wire::KeyQuery { key: key.to_string(), part: None }),
         QuerySource::Vector(values) => WireQuery::Vector(wire::Vector { values }),
     };
     let request = wire::SearchRequest {

@@ -68,7 +68,7 @@ impl Engine {
                 }
                 .into());
             }
-            let space = Space::new(collection, index_options.clone());
+            let space = Space::new(collection, index_options);
             spaces.insert(space.collection.name.clone(), Arc::new(space));
         }
         let encode = EncodeThread::start(encoder, options.waiting_searches_max, options.waiting_ingests_max);
@@ -182,7 +182,7 @@ impl Engine {
         }
         let dim = u32::try_from(self.dim).expect("an embedding has at most DIM_MAX dimensions");
         let collection = self.store.create_collection(name, self.model_id, dim)?;
-        let space = Arc::new(Space::new(collection, self.index_options.clone()));
+        let space = Arc::new(Space::new(collection, self.index_options));
         spaces.insert(name.clone(), Arc::clone(&space));
         Ok(space)
     }

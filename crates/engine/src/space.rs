@@ -77,7 +77,7 @@ pub(crate) fn load(
         Modality::Text => stats.text_points,
     };
     let expected_points = usize::try_from(expected).unwrap_or(usize::MAX);
-    let options = IndexOptions { expected_points, ..options.clone() };
+    let options = IndexOptions { expected_points, ..*options };
     let index = Index::new(collection.dim as usize, options)?;
     let mut chunk: Vec<(PointId, Embedding)> = Vec::with_capacity(LOAD_CHUNK.min(expected_points));
     for point in store.scan_vectors(collection.id, modality)? {

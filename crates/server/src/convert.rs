@@ -36,7 +36,7 @@ pub(crate) fn page_token_from_wire(token: &str) -> Result<Option<Key>, Status> {
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok()))
         .collect();
     bytes
-        .filter(|_| token.len() % 2 == 0)
+        .filter(|_| token.len().is_multiple_of(2))
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .and_then(|key| Key::new(key).ok())
         .map(Some)
