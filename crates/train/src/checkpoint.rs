@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{TrainError, io};
 use crate::files;
@@ -29,13 +30,23 @@ pub(crate) struct State {
 }
 
 /// What a run was started with: a checkpoint fits only the same recipe and the same data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {
     /// The recipe as JSON.
     pub recipe: String,
     /// Fingerprint of the training pairs.
     pub data: String,
 }
+
+/// What the file says about itself besides its tensors.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    step: u64,
+    origin: Origin,
+}
+
+/// Key of [`About`] in the file's metadata.
+const ABOUT: &str = "run";
 
 /// Path of the state within an output directory.
 pub(crate) fn path(out: &Path) -> PathBuf {
@@ -52,11 +63,10 @@ pub(crate) fn save(out: &Path, state: &State, origin: &Origin) -> Result<(), Tra
     for (name, bytes) in NAMES.iter().zip(&bytes) {
         tensors.push((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map_err(damaged)?));
     }
-    let metadata = HashMap::from([
-        ("step".to_owned(), state.step.to_string()),
-        ("recipe".to_owned(), origin.recipe.clone()),
-        ("data".to_owned(), origin.data.clone()),
-    ]);
+    // One entry: a map of several would be written in random order, and equal runs give equal bytes.
+    let about = About { step: state.step, origin: origin.clone() };
+    let about = serde_json::to_string(&about).expect("plain numbers and strings always serialise");
+    let metadata = HashMap::from([(ABOUT.to_owned(), about)]);
     let file = safetensors::serialize(tensors, Some(metadata)).map_err(damaged)?;
     files::replace(&path, &file)
 }
@@ -72,16 +82,17 @@ pub(crate) fn load(out: &Path, origin: &Origin, len: usize) -> Result<Option<Sta
     };
     let broken = |e: safetensors::SafeTensorError| damaged(&path, &e.to_string());
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    let found = |key: &str| metadata.get(key).map_or("", String::as_str);
-    for (what, key, expected) in
-        [("recipe", "recipe", &origin.recipe), ("training data", "data", &origin.data)]
+    let about = header.metadata().as_ref().and_then(|metadata| metadata.get(ABOUT));
+    let about = about.ok_or_else(|| damaged(&path, "it does not say which run it is of"))?;
+    let About { step, origin: found } =
+        serde_json::from_str(about).map_err(|e| damaged(&path, &e.to_string()))?;
+    for (what, found, expected) in
+        [("recipe", &found.recipe, &origin.recipe), ("training data", &found.data, &origin.data)]
     {
-        if found(key) != expected.as_str() {
+        if found != expected {
             return Err(TrainError::OtherRun { path, what });
         }
     }
-    let step = found("step").parse().map_err(|_| damaged(&path, "it does not say its step"))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let mut values = Vec::new();
     for name in NAMES {

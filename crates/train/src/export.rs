@@ -104,3 +104,78 @@ fn weights(model: &Model, params: &[f32], dtype: WeightType) -> Vec<u8> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(tensors, Some(metadata)).expect("plain tensors always serialise")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::exam::normalised;
+    use crate::loss::unit_rows;
+    use crate::sampler::{Purpose, generator, tokenise};
+    use crate::tower::TowerShape;
+    use diptych_core::Encode;
+    use diptych_encoder::{CLIP_MEAN, CLIP_STD, DualEncoder, RgbImage};
+
+    const REPORTS: [&str; 3] = [
+        "Large left pleural effusion.",
+        "No effusion.",
+        "Right chest tube towards the apex, no pneumothorax",
+    ];
+
+    /// Embeddings of the encoder and of the trainer, largest difference per modality.
+    fn difference(dtype: WeightType) -> [f32; 2] {
+        let vocabulary = Vocabulary::learn(&REPORTS.map(str::to_owned), 540).unwrap();
+        let tower = |width, layers| TowerShape { width, layers, heads: 2, projection_dim: 6 };
+        let mut model = Model::new(ModelShape {
+            image_size: 16,
+            patch_size: 4,
+            vision: tower(16, 2),
+            text: tower(8, 3),
+            vocab_size: vocabulary.len(),
+            context_length: 16,
+            logit_scale: 2.5,
+        });
+        let params = model.layout().init(&mut generator(1, Purpose::Weights, 0));
+        let preprocessing = Preprocessing::for_training(16, CLIP_MEAN, CLIP_STD);
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = write(dir.path(), &model, &params, &vocabulary, &preprocessing, dtype).unwrap();
+        let on_disk = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len());
+        assert_eq!(bytes, on_disk.sum::<u64>());
+
+        let encoder = DualEncoder::load(dir.path()).unwrap();
+        assert_eq!(encoder.parameters(), params.len() as u64);
+        assert_eq!(encoder.preprocessing(), &preprocessing);
+        let mut image = RgbImage::new(30, 23);
+        image.iter_mut().enumerate().for_each(|(i, v)| *v = (i * i / 7 % 256) as u8);
+        let prepared = encoder.preprocessing().prepare_rgb(&image).unwrap();
+        let theirs = encoder.encode_images(&[prepared]).unwrap();
+        let planes = preprocessing.pixels(&image).to_planes();
+        let ours = model.embed_images(&params, &normalised(&planes, 16 * 16));
+        let images = largest_difference(theirs[0].as_slice(), &ours);
+
+        let prepared: Vec<_> = REPORTS.iter().map(|text| encoder.prepare_text(text).unwrap()).collect();
+        let theirs = encoder.encode_texts(&prepared).unwrap();
+        let ids: Vec<_> = REPORTS.iter().map(|text| tokenise(encoder.tokenizer(), text).unwrap()).collect();
+        let ours = model.embed_texts(&params, &ids);
+        let theirs: Vec<f32> = theirs.iter().flat_map(|e| e.as_slice().to_vec()).collect();
+        [images, largest_difference(&theirs, &ours)]
+    }
+
+    fn largest_difference(unit: &[f32], raw: &[f32]) -> f32 {
+        let (_, raw) = unit_rows(raw, 6);
+        assert_eq!(unit.len(), raw.len());
+        unit.iter().zip(&raw).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn the_encoder_computes_what_the_trainer_trained() {
+        let [images, texts] = difference(WeightType::F32);
+        assert!(images < 2e-5 && texts < 2e-5, "images differ by {images}, texts by {texts}");
+    }
+
+    #[test]
+    fn half_precision_costs_little() {
+        let [images, texts] = difference(WeightType::F16);
+        assert!(images < 5e-3 && texts < 5e-3, "images differ by {images}, texts by {texts}");
+    }
+}

@@ -10,6 +10,7 @@ mod block;
 mod checkpoint;
 mod data;
 mod error;
+mod exam;
 mod export;
 mod files;
 mod gemm;

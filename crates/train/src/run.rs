@@ -11,17 +11,18 @@ use diptych_encoder::{CLIP_MEAN, CLIP_STD, ClipTokenizer, Preprocessing};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Origin, State};
-use crate::data::{self, Pairs};
+use crate::data;
 use crate::error::{TrainError, io};
+use crate::exam::Exam;
 use crate::export;
 use crate::files;
 use crate::loss::LOGIT_SCALE_MAX;
 use crate::model::{Batch, Model, ModelShape};
 use crate::optimizer::{AdamW, Update, clip_factor, learning_rate};
 use crate::recipe::{Recipe, TrainSettings};
-use crate::sampler::{Purpose, Sampler, generator, tokenise};
+use crate::sampler::{Purpose, Sampler, generator};
 use crate::tower::TowerShape;
-use crate::validation::{Validation, validate};
+use crate::validation::Validation;
 use crate::vocabulary::Vocabulary;
 
 /// Name of the log within the output directory: one JSON object per step.
@@ -118,6 +119,11 @@ pub fn train(
     report(progress, Phase::Data, recipe.train.steps);
     let preprocessing = Preprocessing::for_training(recipe.model.image_size, CLIP_MEAN, CLIP_STD);
     let (pairs, held_out) = data::load(&recipe.data, &preprocessing)?;
+    if pairs.len() < recipe.train.batch_size {
+        let (size, found) = (recipe.train.batch_size, pairs.len());
+        let reason = format!("is {size}, more than the {found} training pairs; lower it or add pairs");
+        return Err(TrainError::RecipeValue { key: "train.batch_size", reason });
+    }
     let texts: Vec<String> = pairs.texts.iter().flat_map(|views| views.whole.iter().cloned()).collect();
     let vocabulary = Vocabulary::learn(&texts, recipe.tokenizer.vocab_size)?;
     let tokenizer = ClipTokenizer::from_tokenizers(vocabulary.tokenizer()?, recipe.model.context_length)
@@ -336,50 +342,55 @@ fn read_log(out: &Path, step: u64) -> Result<Vec<LogLine>, TrainError> {
         .collect())
 }
 
-/// Held-out pairs, prepared once: images without any change, whole texts.
-struct Exam {
-    images: Vec<Vec<f32>>,
-    texts: Vec<Vec<u32>>,
-    labels: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
-impl Exam {
-    /// Pairs embedded at once.
-    const BATCH: usize = 128;
-
-    fn new(
-        pairs: Pairs,
-        tokenizer: &ClipTokenizer,
-        preprocessing: &Preprocessing,
-    ) -> Result<Self, TrainError> {
-        let area = preprocessing.side().pow(2);
-        let images = (0..pairs.len()).map(|i| normalised(pairs.image(i), area)).collect();
-        let texts =
-            pairs.texts.iter().map(|views| tokenise(tokenizer, &views.whole[0])).collect::<Result<_, _>>()?;
-        Ok(Self { images, texts, labels: pairs.labels })
+    fn recipe() -> Recipe {
+        Recipe::from_toml(
+            "data = { phantom = { cases = 8, seed = 1 } }
+            model = { image_size = 16, vision_width = 8, vision_layers = 1, vision_heads = 2, text_width = 8,
+                      text_layers = 1, text_heads = 2, context_length = 8, projection_dim = 4 }
+            train = { steps = 4, batch_size = 4, warmup_steps = 1 }",
+        )
+        .unwrap()
     }
 
-    fn sit(&self, model: &mut Model, params: &[f32]) -> Option<Validation> {
-        if self.images.is_empty() {
-            return None;
-        }
-        let dim = model.shape().vision.projection_dim;
-        let (mut images, mut texts) = (Vec::new(), Vec::new());
-        for (image, text) in self.images.chunks(Self::BATCH).zip(self.texts.chunks(Self::BATCH)) {
-            images.extend(model.embed_images(params, &image.concat()));
-            texts.extend(model.embed_texts(params, text));
-        }
-        Some(validate(&images, &texts, dim, &self.labels))
+    fn batch() -> Batch {
+        let images = (0..4 * 3 * 16 * 16).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let texts = (0..4u32).map(|i| vec![20, i, 2 * i + 1, 21]).collect();
+        Batch { images, texts }
     }
-}
 
-/// Samples as the encoder normalises them, `[3, side, side]`.
-fn normalised(samples: &[u8], area: usize) -> Vec<f32> {
-    let channels = samples.len() / area;
-    let plane = |c: usize| &samples[if channels == 1 { 0 } else { c } * area..][..area];
-    (0..3)
-        .flat_map(|c| {
-            plane(c).iter().map(move |&v| ((f64::from(v) / 255.0 - CLIP_MEAN[c]) / CLIP_STD[c]) as f32)
-        })
-        .collect()
+    #[test]
+    fn a_step_on_numbers_that_are_not_finite_changes_nothing() {
+        let recipe = recipe();
+        let mut model = Model::new(shape(&recipe, 22));
+        let state = fresh(&model, 1);
+        let mut trainer = Trainer::new(&mut model, state);
+        trainer.step(&batch(), &recipe.train).unwrap();
+        let before = trainer.state.clone();
+        let mut poisoned = batch();
+        poisoned.images[5] = f32::NAN;
+        let error = trainer.step(&poisoned, &recipe.train).map(|s| s.loss).unwrap_err();
+        assert!(matches!(error, TrainError::NotFinite { what: "loss", step: 2, .. }), "{error}");
+        assert!(error.to_string().contains("train.learning_rate"), "{error}");
+        assert_eq!(trainer.state, before);
+        assert_eq!(trainer.step(&batch(), &recipe.train).map(|s| s.loss.is_finite()).ok(), Some(true));
+    }
+
+    #[test]
+    fn steps_lower_the_loss_and_the_temperature_keeps_its_bound() {
+        let recipe = recipe();
+        let mut model = Model::new(shape(&recipe, 22));
+        let state = fresh(&model, 1);
+        let mut trainer = Trainer::new(&mut model, state);
+        let settings = TrainSettings { steps: 150, learning_rate: 0.02, ..recipe.train };
+        let losses: Vec<f32> = (0..150).map(|_| trainer.step(&batch(), &settings).unwrap().loss).collect();
+        assert!(losses[0] > 1.0 && losses[149] < 0.1, "{} to {}", losses[0], losses[149]);
+        trainer.state.params.last_mut().into_iter().for_each(|scale| *scale = 9.0);
+        trainer.step(&batch(), &settings).unwrap();
+        assert!(temperature(&trainer.state.params) >= 0.0099);
+    }
 }

@@ -124,7 +124,6 @@ impl<'a> Sampler<'a> {
         let (area, n) = (self.side * self.side, self.side as f32);
         let source = self.pairs.image(pair);
         let channels = source.len() / area;
-        let mut noise = Noise { rng, pool: 0 };
         let (mean, std) = &self.normalisation;
         for channel in 0..channels {
             let plane = &source[channel * area..][..area];
@@ -135,7 +134,7 @@ impl<'a> Sampler<'a> {
                     let sx = ((x as f32 + 0.5) / n - 0.5) / zoom + 0.5 + dx;
                     let v = bilinear(plane, self.side, sx * n - 0.5, sy * n - 0.5) / 255.0;
                     let v = (v - 0.5) * gain + 0.5 + offset;
-                    let v = if a.noise > 0.0 { v + a.noise * noise.next() } else { v };
+                    let v = if a.noise > 0.0 { v + a.noise * noise(rng) } else { v };
                     out[channel * area + y * self.side + x] = v.clamp(0.0, 1.0);
                 }
             }
@@ -173,21 +172,10 @@ fn bilinear(plane: &[u8], side: usize, x: f32, y: f32) -> f32 {
     top + fy * (bottom - top)
 }
 
-/// Nearly normal noise, unit variance: four bytes added up. A true normal would cost more than the
-/// rest of an image's preparation.
-struct Noise<'a> {
-    rng: &'a mut ChaCha8Rng,
-    pool: u64,
-}
-
-impl Noise<'_> {
-    fn next(&mut self) -> f32 {
-        if self.pool >> 32 == 0 {
-            self.pool = self.rng.random::<u64>() | 1 << 63;
-        }
-        let sum: u32 = (self.pool as u32).to_le_bytes().iter().map(|&b| u32::from(b)).sum();
-        self.pool >>= 32;
-        // Mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
-        (sum as f32 - 510.0) / 147.8
-    }
+/// Nearly normal noise, unit variance: four random bytes added up. A true normal would cost more than
+/// the rest of an image's preparation.
+fn noise(rng: &mut ChaCha8Rng) -> f32 {
+    let sum: u32 = rng.random::<u32>().to_le_bytes().iter().map(|&b| u32::from(b)).sum();
+    // Mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
+    (sum as f32 - 510.0) / 147.8
 }

@@ -1,0 +1,141 @@
+//! Whole runs of a tiny recipe, from TOML to a model directory.
+//!
+//! Deliberately absent: single steps and the numbers within them, which the modules test.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use diptych_core::Encode;
+use diptych_encoder::DualEncoder;
+use diptych_train::{LOG_FILE, Phase, Progress, Recipe, Resume, Summary, TrainError, train};
+
+const STEPS: u64 = 7;
+
+fn recipe(seed: u64) -> Recipe {
+    let text = format!(
+        "[data.phantom]
+        cases = 40
+        seed = 1
+        validation_cases = 12
+        validation_seed = 2
+        [model]
+        image_size = 16
+        vision_width = 16
+        vision_layers = 2
+        vision_heads = 2
+        text_width = 16
+        text_layers = 1
+        text_heads = 2
+        projection_dim = 8
+        [train]
+        steps = {STEPS}
+        batch_size = 16
+        warmup_steps = 2
+        checkpoint_every = 2
+        validate_every = 3
+        seed = {seed}"
+    );
+    Recipe::from_toml(&text).unwrap()
+}
+
+fn run(out: &Path, resume: Resume) -> Result<Summary, TrainError> {
+    train(&recipe(1), out, resume, &mut |_| {})
+}
+
+/// A process that dies after a step, between two checkpoints.
+fn run_and_die_after(out: &Path, step: u64) {
+    let died = catch_unwind(AssertUnwindSafe(|| {
+        train(&recipe(1), out, Resume::Continue, &mut |p: &Progress| {
+            assert!(p.phase == Phase::Data || p.step < step, "dies as intended");
+        })
+    }));
+    assert!(died.is_err(), "the run should have died at step {step}");
+}
+
+fn losses(out: &Path) -> Vec<(u64, f64)> {
+    let log = fs::read_to_string(out.join(LOG_FILE)).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap())).collect()
+}
+
+#[test]
+fn a_run_that_died_twice_ends_with_the_same_bytes_as_one_that_never_did() {
+    let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let summary = run(straight.path(), Resume::Continue).unwrap();
+    assert_eq!((summary.steps, summary.resumed_at), (STEPS, 0));
+    run_and_die_after(broken.path(), 3);
+    run_and_die_after(broken.path(), 5);
+    assert!(!broken.path().join("model.safetensors").exists(), "an unfinished run leaves no model");
+    let resumed = run(broken.path(), Resume::Continue).unwrap();
+    assert_eq!(resumed.resumed_at, 4);
+    assert_eq!(resumed.loss, summary.loss);
+    assert_eq!(resumed.validation, summary.validation);
+    assert_eq!(losses(broken.path()), losses(straight.path()));
+    for file in ["model.safetensors", "config.json", "tokenizer.json", "checkpoint/state.safetensors"] {
+        let read = |dir: &Path| fs::read(dir.join(file)).unwrap();
+        assert!(read(broken.path()) == read(straight.path()), "{file} differs");
+    }
+}
+
+#[test]
+fn a_finished_run_loads_and_has_nothing_left_to_do() {
+    let out = tempfile::tempdir().unwrap();
+    let mut validations = Vec::new();
+    let summary = train(&recipe(1), out.path(), Resume::Continue, &mut |p| {
+        validations.extend(p.validation.as_ref().map(|v| (p.step, v.gallery)));
+    })
+    .unwrap();
+    assert_eq!(validations, [(3, 12), (6, 12)]);
+    let validation = summary.validation.clone().unwrap();
+    assert_eq!((validation.gallery, validation.chance_recall_at_10), (12, 10.0 / 12.0));
+    let encoder = DualEncoder::load(out.path()).unwrap();
+    assert_eq!((encoder.dim(), encoder.parameters()), (8, summary.parameters as u64));
+    assert!((encoder.logit_scale() + summary.temperature.ln()).abs() < 2e-3, "stored in half precision");
+    let before = fs::read(out.path().join("model.safetensors")).unwrap();
+    let again = run(out.path(), Resume::Continue).unwrap();
+    assert_eq!(again.resumed_at, STEPS);
+    assert!(fs::read(out.path().join("model.safetensors")).unwrap() == before);
+}
+
+#[test]
+fn the_checkpoint_of_another_run_is_kept_until_it_is_discarded() {
+    let out = tempfile::tempdir().unwrap();
+    run(out.path(), Resume::Continue).unwrap();
+    let error = train(&recipe(2), out.path(), Resume::Continue, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::OtherRun { what: "recipe", .. }), "{error}");
+    let summary = train(&recipe(2), out.path(), Resume::Restart, &mut |_| {}).unwrap();
+    assert_eq!(summary.resumed_at, 0);
+    assert_eq!(losses(out.path()).len() as u64, STEPS);
+}
+
+#[test]
+fn recipe_files_are_found_or_missed_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r.toml");
+    let error = Recipe::from_file(&path).unwrap_err().to_string();
+    assert!(error.contains("r.toml"), "{error}");
+    fs::write(&path, "[data]\npairs = \"set/cases.jsonl\"\n").unwrap();
+    let recipe = Recipe::from_file(&path).unwrap();
+    assert_eq!(recipe.data.pairs.unwrap(), dir.path().join("set/cases.jsonl"));
+}
+
+#[test]
+fn the_recipe_of_the_bundled_model_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/recipes/mini.toml");
+    let recipe = Recipe::from_file(&path).unwrap();
+    assert_eq!(recipe.data.phantom.unwrap().validation_cases, 1000);
+}
+
+#[test]
+fn batches_larger_than_the_data_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = diptych_phantom::write(dir.path(), 6, 1, |_| {}).unwrap().list;
+    let mut small = recipe(1);
+    small.data = diptych_train::DataRecipe { pairs: Some(list), validation_pairs: 0, phantom: None };
+    let error =
+        train(&small, &dir.path().join("out"), Resume::Continue, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("train.batch_size") && error.contains("6 training pairs"), "{error}");
+}
