@@ -121,8 +121,8 @@ pub fn write(
         return Err(PhantomError::Count { cases });
     }
     let images = dir.join(IMAGES);
-    fs::create_dir_all(&images).map_err(|source| io_error(&images, source))?;
     clear(dir)?;
+    fs::create_dir_all(&images).map_err(|source| io_error(&images, source))?;
     let unfinished = dir.join(LIST_UNFINISHED);
     let file = fs::File::create(&unfinished).map_err(|source| io_error(&unfinished, source))?;
     let mut list = BufWriter::new(file);
@@ -182,17 +182,26 @@ impl CaseLine {
     }
 }
 
-/// Refuses a folder with anything foreign in it; removes an earlier set.
+/// Refuses a folder with anything foreign in it, before anything is changed; removes an earlier set,
+/// its list first.
 fn clear(dir: &Path) -> Result<(), PhantomError> {
     let mut ours = Vec::new();
     for (folder, accept) in [(dir.to_owned(), is_ours as fn(&str) -> bool), (dir.join(IMAGES), is_picture)] {
-        for entry in fs::read_dir(&folder).map_err(|source| io_error(&folder, source))? {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(io_error(&folder, source)),
+        };
+        for entry in entries {
             let entry = entry.map_err(|source| io_error(&folder, source))?;
+            let kind = entry.file_type().map_err(|source| io_error(&entry.path(), source))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !accept(&name) {
+            // A link could lead to somebody else's pictures.
+            let expected = if name == IMAGES { kind.is_dir() } else { kind.is_file() };
+            if !accept(&name) || !expected {
                 return Err(PhantomError::Occupied { dir: folder, entry: name });
             }
-            if name != IMAGES {
+            if kind.is_file() {
                 ours.push(entry.path());
             }
         }
@@ -249,11 +258,23 @@ mod tests {
         fs::write(&holiday, "x").unwrap();
         let error = write(dir.path(), 1, 0, |_| {}).unwrap_err();
         assert!(error.to_string().contains("holiday.png"), "{error}");
-        assert!(holiday.exists() && !dir.path().join(LIST).exists());
+        assert!(holiday.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is added beside it");
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(IMAGES)).unwrap();
         fs::write(dir.path().join("images/cat.png"), "x").unwrap();
         assert!(matches!(write(dir.path(), 1, 0, |_| {}), Err(PhantomError::Occupied { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pictures_behind_a_link_are_never_touched() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let theirs = elsewhere.path().join("phantom-000000.png");
+        fs::write(&theirs, "x").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join(IMAGES)).unwrap();
+        assert!(matches!(write(dir.path(), 1, 0, |_| {}), Err(PhantomError::Occupied { .. })));
+        assert_eq!(fs::read(&theirs).unwrap(), b"x");
     }
 
     #[test]

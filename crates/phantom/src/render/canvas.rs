@@ -11,7 +11,7 @@ use crate::anatomy::Anatomy;
 /// A smooth step: 0 below `-soft`, 1 above `soft`.
 #[inline(always)]
 pub(super) fn step(d: f32, soft: f32) -> f32 {
-    let t = (d * (0.5 / soft) + 0.5).max(0.0).min(1.0);
+    let t = (d * (0.5 / soft) + 0.5).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
@@ -173,7 +173,7 @@ impl Canvas {
         let (w0, w1) = (s.width.0, s.width.1 - s.width.0);
         self.each(s.area(), |x, y, tissue, air| {
             let (u, v) = (x - ax, y - ay);
-            let t = ((u * bx + v * by) * inverse).max(0.0).min(1.0);
+            let t = ((u * bx + v * by) * inverse).clamp(0.0, 1.0);
             let (du, dv) = (u - t * bx, v - t * by);
             let w = w0 + w1 * t;
             f(bump((du * du + dv * dv) / (w * w)), tissue, air);
@@ -198,7 +198,7 @@ impl Canvas {
                 let (range, x0, y0) = self.span(row, &columns);
                 for (i, c) in ink[range].iter_mut().zip(&self.columns[columns.clone()]) {
                     let (u, v) = (x0 + c * dx - ax, y0 + c * dy - ay);
-                    let t = ((u * bx + v * by) * inverse).max(0.0).min(1.0);
+                    let t = ((u * bx + v * by) * inverse).clamp(0.0, 1.0);
                     let (du, dv) = (u - t * bx, v - t * by);
                     *i = i.max(bump((du * du + dv * dv) * inverse_square));
                 }

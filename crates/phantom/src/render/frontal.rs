@@ -103,7 +103,7 @@ impl<'a> Chest<'a> {
     /// Height of the posterior rib that is nearest to a place.
     pub(super) fn rib_near(&self, ax: f32, y: f32) -> f32 {
         let (start, spacing) = self.posterior_rib(ax);
-        start + nearest((y - start) / spacing).max(0.0).min(9.0) * spacing
+        start + nearest((y - start) / spacing).clamp(0.0, 9.0) * spacing
     }
 
     /// First posterior rib at a distance from the midline, and the distance to the next.
@@ -242,13 +242,13 @@ impl<'a> Chest<'a> {
             let inside = step(cage - ax, 0.02) * step(ax - 0.06, 0.02) * step(0.86 - y, 0.1);
             let (start, spacing) = self.posterior_rib(ax);
             let q = (y - start) / spacing;
-            let k = nearest(q).max(0.0).min(10.0);
+            let k = nearest(q).clamp(0.0, 10.0);
             let back = hollow((q - k) * spacing, w) * (1.0 - 0.055 * k);
             let u = ax / a.thorax;
             let start = a.rib_start + 0.17 + 0.36 * a.rib_slope * (1.0 - u) - 0.10 * u;
             let spacing = a.rib_spacing * 1.12;
             let q = (y - start) / spacing;
-            let k = nearest(q).max(0.0).min(6.0);
+            let k = nearest(q).clamp(0.0, 6.0);
             let front = hollow((q - k) * spacing, w * 1.15) * step(u - 0.42, 0.10);
             // Seen along its bend at the side, a rib is dense.
             let bend = 1.0 + 0.8 * step(ax - cage + 0.09, 0.07);

@@ -61,7 +61,7 @@ fn develop(anatomy: &Anatomy, canvas: &Canvas) -> Vec<f32> {
             let attenuation = (tissue - 0.64 * air).max(0.0);
             // Without a body there is nothing to be underexposed.
             let lift = anatomy.exposure * (attenuation * 8.0).min(1.0);
-            let x = ((attenuation - 0.04) * scale + lift).max(0.0).min(1.0);
+            let x = ((attenuation - 0.04) * scale + lift).clamp(0.0, 1.0);
             0.02 + 0.95 * (0.45 * x + 0.55 * x * x * (3.0 - 2.0 * x))
         })
         .collect()
@@ -111,7 +111,7 @@ fn expose_grain(anatomy: &Anatomy, light: &[f32], n: usize) -> Vec<u8> {
         .zip(light)
         .map(|(i, &v)| {
             let noisy = v + grain(i as u32) * gain * (0.35 + 0.65 * v);
-            (noisy.max(0.0).min(1.0) * 255.0 + 0.5) as u8
+            (noisy.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
         })
         .collect()
 }

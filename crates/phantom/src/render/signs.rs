@@ -69,7 +69,7 @@ fn pneumothorax(canvas: &mut Canvas, chest: &Chest, side: Side, size: Size, shap
         let ax = x.abs();
         let half = chest.half_width(y);
         let wall = (half - ax).min(0.8 * (y - chest.top(ax)));
-        let down = ((y - chest.a.apex) / (bottom - chest.a.apex)).max(0.0).min(1.0);
+        let down = ((y - chest.a.apex) / (bottom - chest.a.apex)).clamp(0.0, 1.0);
         let rim = depth * (1.0 - fall * down - fall * down * down);
         let outside = step(rim - wall, 0.012);
         let cage =
