@@ -126,7 +126,7 @@ fn options_and_efforts_out_of_bounds_are_refused() {
 
 #[test]
 fn the_extreme_options_that_are_allowed_work() {
-    let vectors = uniform(600, 8, 5);
+    let vectors = uniform(250, 8, 5);
     for (max_connections, ef_construction) in [(2, 1), (255, 4_096)] {
         let index = index_of(&vectors, IndexOptions { max_connections, ef_construction, ..always_walk() });
         crate::reachability::assert_all_find_themselves(&index, &vectors);

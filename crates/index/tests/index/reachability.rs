@@ -28,7 +28,7 @@ pub fn assert_all_find_themselves(index: &Index, vectors: &[Embedding]) {
 
 #[test]
 fn uniform_vectors() {
-    let vectors = uniform(4_000, 48, 1);
+    let vectors = uniform(2_500, 48, 1);
     assert_all_find_themselves(&index_of(&vectors, always_walk()), &vectors);
 }
 
