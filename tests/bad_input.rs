@@ -88,11 +88,13 @@ fn wrong_commands_say_what_would_be_right() {
         let said = fail(dir.path(), &[&args[..], &place[..]].concat());
         assert!(said.contains(says), "{args:?} said: {said}");
     }
-    let said = fail(dir.path(), &["search", "--text", "a", "--target", "image", "--data", "none", "--model", model]);
+    let said =
+        fail(dir.path(), &["search", "--text", "a", "--target", "image", "--data", "none", "--model", model]);
     assert!(said.contains("no store"), "{said}");
     let said = fail(dir.path(), &["verify", "--data", "none"]);
     assert!(said.contains("no store"), "{said}");
-    let said = fail(dir.path(), &["search", "--text", "a", "--target", "image", "--server", "http://127.0.0.1:1"]);
+    let said =
+        fail(dir.path(), &["search", "--text", "a", "--target", "image", "--server", "http://127.0.0.1:1"]);
     assert!(said.contains("cannot reach"), "{said}");
 }
 

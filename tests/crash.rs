@@ -81,7 +81,8 @@ fn a_second_process_on_the_same_directory_is_told_who_has_it() {
     let dir = corpus(2);
     let server = Server::start(dir.path());
     let model = mini_model();
-    let said = fail(dir.path(), &["ingest", "phantoms", "--data", "data", "--model", model.to_str().unwrap()]);
+    let said =
+        fail(dir.path(), &["ingest", "phantoms", "--data", "data", "--model", model.to_str().unwrap()]);
     assert!(said.contains("in use") && said.contains("lock"), "{said}");
     drop(server);
     succeed(dir.path(), &["ingest", "phantoms", "--data", "data", "--model", model.to_str().unwrap()]);

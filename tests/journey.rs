@@ -85,7 +85,8 @@ fn embed_and_eval_write_what_they_promise() {
         .collect();
     std::fs::write(dir.path().join("texts.txt"), texts.join("\n")).unwrap();
     let images: Vec<String> = (0..30).map(|n| format!("phantoms/images/phantom-{n:06}.png")).collect();
-    let mut args = vec!["embed", "--model", model, "--texts", "texts.txt", "--out", "e.safetensors", "--images"];
+    let mut args =
+        vec!["embed", "--model", model, "--texts", "texts.txt", "--out", "e.safetensors", "--images"];
     args.extend(images.iter().map(String::as_str));
     succeed(dir.path(), &args);
     let bytes = std::fs::read(dir.path().join("e.safetensors")).unwrap();
@@ -94,13 +95,13 @@ fn embed_and_eval_write_what_they_promise() {
         let tensor = tensors.tensor(name).unwrap();
         assert_eq!(tensor.shape()[0], 30);
         for row in tensor.data().chunks(4 * tensor.shape()[1]) {
-            let norm: f32 =
-                row.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).powi(2)).sum();
+            let norm: f32 = row.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).powi(2)).sum();
             assert!((norm - 1.0).abs() < 1e-4, "{name} has a row of norm² {norm}");
         }
     }
 
-    let report = succeed(dir.path(), &["eval", "--model", model, "--pairs", "phantoms/cases.jsonl", "--json"]);
+    let report =
+        succeed(dir.path(), &["eval", "--model", model, "--pairs", "phantoms/cases.jsonl", "--json"]);
     let report: Value = serde_json::from_str(&report).unwrap();
     for direction in ["text_to_image", "image_to_text"] {
         let of = |name: &str| report[direction][name].as_f64().unwrap();
@@ -136,7 +137,8 @@ async fn upsert_and_delete_work_while_others_search() {
             let request = wire::GetRecordRequest { key, ..Default::default() };
             assert_eq!(writer.get_record(request).await.unwrap_err().code(), tonic::Code::NotFound);
         } else {
-            let item = wire::IngestRequest { key, texts: vec![format!("replaced {n}")], ..Default::default() };
+            let item =
+                wire::IngestRequest { key, texts: vec![format!("replaced {n}")], ..Default::default() };
             let mut answers = writer.ingest(tokio_stream::iter([item])).await.unwrap().into_inner();
             let answer = answers.message().await.unwrap().unwrap();
             assert_eq!(answer.outcome(), wire::WriteOutcome::Updated, "{answer:?}");

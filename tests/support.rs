@@ -83,8 +83,7 @@ impl Server {
     pub fn start(dir: &Path) -> Self {
         let model = mini_model();
         let args = ["serve", "--data", "data", "--model", model.to_str().unwrap(), "--listen", "127.0.0.1:0"];
-        let mut child =
-            diptych(dir, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = diptych(dir, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) else {

@@ -16,11 +16,7 @@ async fn code(client: &mut Client, request: wire::SearchRequest) -> (Code, Strin
 }
 
 fn search(query: Query) -> wire::SearchRequest {
-    wire::SearchRequest {
-        query: Some(query),
-        target: wire::Modality::Image as i32,
-        ..Default::default()
-    }
+    wire::SearchRequest { query: Some(query), target: wire::Modality::Image as i32, ..Default::default() }
 }
 
 #[tokio::test]
@@ -44,7 +40,11 @@ async fn wrong_requests_get_the_right_code_and_the_server_goes_on() {
         (wire::SearchRequest { k: Some(0), ..good.clone() }, invalid, "1 to 1000"),
         (wire::SearchRequest { k: Some(u32::MAX), ..good.clone() }, invalid, "1 to 1000"),
         (wire::SearchRequest { ef: Some(u64::MAX), ..good.clone() }, invalid, "1 to 4096"),
-        (wire::SearchRequest { collection: "nowhere".into(), ..good.clone() }, Code::NotFound, "there are: default"),
+        (
+            wire::SearchRequest { collection: "nowhere".into(), ..good.clone() },
+            Code::NotFound,
+            "there are: default",
+        ),
         (wire::SearchRequest { collection: "a/b".into(), ..good.clone() }, invalid, "letters, digits"),
         (search(text("")), invalid, "empty"),
         (search(text(" \n\t ")), invalid, "empty"),
@@ -140,7 +140,8 @@ async fn records_are_read_and_listed_page_by_page() {
 async fn health_runs_inference_and_embed_gives_unit_vectors() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
+    let channel =
+        tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
     let mut health = HealthClient::new(channel);
     for service in ["", "diptych.v1.RetrievalService"] {
         let request = HealthCheckRequest { service: service.to_owned() };
