@@ -139,3 +139,65 @@ fn batches_larger_than_the_data_are_refused() {
         train(&small, &dir.path().join("out"), Resume::Continue, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("train.batch_size") && error.contains("6 training pairs"), "{error}");
 }
+
+/// Each of a few pairs finds its own counterpart first, in both directions, through the encoder.
+#[test]
+fn sixteen_pairs_are_learned_by_heart() {
+    let dir = tempfile::tempdir().unwrap();
+    diptych_phantom::write(dir.path(), 16, 5, |_| {}).unwrap();
+    let text = "[data]
+        pairs = \"cases.jsonl\"
+        [model]
+        image_size = 32
+        vision_width = 32
+        vision_layers = 2
+        text_width = 32
+        text_layers = 1
+        projection_dim = 32
+        [train]
+        steps = 200
+        batch_size = 16
+        learning_rate = 3e-3
+        warmup_steps = 10
+        [augment]
+        shift = 0.0
+        scale = 0.0
+        brightness = 0.0
+        contrast = 0.0
+        noise = 0.0
+        [text]
+        whole = 1.0
+        impression = 0.0
+        sentence = 0.0";
+    let path = dir.path().join("recipe.toml");
+    fs::write(&path, text).unwrap();
+    let out = dir.path().join("model");
+    let summary = train(&Recipe::from_file(&path).unwrap(), &out, Resume::Continue, &mut |_| {}).unwrap();
+    assert!(summary.loss < 0.05, "loss {}", summary.loss);
+
+    let encoder = DualEncoder::load(&out).unwrap();
+    let cases: Vec<_> = (0..16).map(|index| diptych_phantom::case(5, index)).collect();
+    let image = |key: &str| fs::read(dir.path().join(format!("images/{key}.png"))).unwrap();
+    let images: Vec<_> = cases.iter().map(|c| encoder.prepare_image(&image(&c.key)).unwrap()).collect();
+    let texts: Vec<_> = cases.iter().map(|c| encoder.prepare_text(&c.report).unwrap()).collect();
+    let (images, texts) = (encoder.encode_images(&images).unwrap(), encoder.encode_texts(&texts).unwrap());
+    for (queries, gallery) in [(&images, &texts), (&texts, &images)] {
+        for (i, query) in queries.iter().enumerate() {
+            let own = query.cosine(&gallery[i]);
+            let better = gallery.iter().filter(|other| query.cosine(other) > own).count();
+            assert_eq!(better, 0, "pair {i} is not its own first answer");
+        }
+    }
+}
+
+#[test]
+fn the_bundled_model_is_small_and_complete() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/models/mini");
+    let shipped = ["config.json", "merges.txt", "model.safetensors", "preprocessor_config.json"];
+    let shipped = shipped.iter().chain(&["tokenizer.json", "vocab.json", "tokenizer_config.json"]);
+    let bytes: u64 = shipped.map(|name| fs::metadata(folder.join(name)).unwrap().len()).sum();
+    assert!(bytes < 8_000_000, "{bytes} bytes");
+    let encoder = DualEncoder::load(&folder).unwrap();
+    let large = encoder.prepare_text("Large left pleural effusion.").unwrap();
+    assert!(large.ids.len() <= 8, "the tokenizer knows the words of the reports: {:?}", large.ids);
+}
