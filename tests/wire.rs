@@ -5,6 +5,10 @@ use diptych_proto::v1::search_request::Query;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::support::{Client, Server, corpus, succeed};
 
@@ -161,4 +165,27 @@ async fn health_runs_inference_and_embed_gives_unit_vectors() {
     assert_eq!(embedded.model_id.len(), 64);
     let nothing = client.embed(wire::EmbedRequest::default()).await.unwrap_err();
     assert_eq!(nothing.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn reflection_names_the_service_and_its_types() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let channel =
+        tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
+    let mut reflection = ServerReflectionClient::new(channel);
+    let ask = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let requests = [
+        ask(MessageRequest::ListServices(String::new())),
+        ask(MessageRequest::FileContainingSymbol("diptych.v1.SearchRequest".to_owned())),
+    ];
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let first = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = first else { panic!("{first:?}") };
+    let names: Vec<&str> = list.service.iter().map(|s| s.name.as_str()).collect();
+    assert!(names.contains(&"diptych.v1.RetrievalService"), "{names:?}");
+    assert!(names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    let second = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    assert!(matches!(second, MessageResponse::FileDescriptorResponse(_)), "{second:?}");
 }

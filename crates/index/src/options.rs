@@ -51,7 +51,7 @@ impl Default for IndexOptions {
             max_connections: 16,
             ef_construction: 200,
             expected_points: 10_000,
-            scan_ratio: 64,
+            scan_ratio: 48,
         }
     }
 }

@@ -44,6 +44,12 @@ fn cpu_seconds() -> f64 {
     fields.map(|f| f.parse::<f64>().unwrap() / 100.0).sum()
 }
 
+/// Resident bytes of this process; 0 where there is no `/proc`.
+fn resident_bytes() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).map_or(0.0, |pages| pages.parse::<f64>().unwrap() * 4096.0)
+}
+
 fn recall(found: &[Vec<Neighbor>], exact: &[Vec<Neighbor>]) -> f64 {
     let hits: usize = found
         .iter()
@@ -67,9 +73,11 @@ fn table() {
     let set = set();
     let points = numbered(&set.images);
     let index = Index::new(DIM, IndexOptions { expected_points: points.len(), ..always_walk() }).unwrap();
+    let resident = resident_bytes();
     let (start, cpu) = (Instant::now(), cpu_seconds());
     index.insert_many(&points).unwrap();
     let (build, build_cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let bytes = (resident_bytes() - resident) / points.len() as f64;
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let aside = index.audit();
     let (audit, audit_cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
@@ -77,7 +85,7 @@ fn table() {
     println!(
         "build {build:.1} s ({build_cpu:.1} of processor time), of that an audit {audit:.1} s ({audit_cpu:.1})"
     );
-    println!("{aside} set aside");
+    println!("{aside} set aside, {bytes:.0} bytes per vector");
     for (name, queries) in [("text", &set.text_queries), ("image", &set.image_queries)] {
         let (start, cpu) = (Instant::now(), cpu_seconds());
         let exact: Vec<_> = queries.iter().map(|q| index.nearest_exact(q, 10).unwrap()).collect();
