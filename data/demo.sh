@@ -8,8 +8,13 @@ model=data/models/mini
 work=.demo
 mkdir -p "$work"
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ diptych %s\n' "$*"; "$diptych" "$@"; }
+say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
+run() {
+  printf '$ diptych'
+  for word in "$@"; do case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done
+  printf '\n'
+  "$diptych" "$@"
+}
 
 say "1. A corpus: synthetic chest radiographs with reports"
 run phantom --cases 500 --seed 7 --out "$work/phantoms"

@@ -48,6 +48,11 @@ pub fn progress_bar(total: Option<u64>, unit: &str) -> ProgressBar {
     bar
 }
 
+/// A number and what it counts, such as `1 record` and `2 records`.
+pub fn count(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 /// Seconds with one decimal.
 pub fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())

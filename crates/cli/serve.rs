@@ -32,9 +32,10 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
             .with_context(|| format!("cannot listen on {}; is another server running there?", args.listen))?;
         let records: u64 = overview.collections.iter().map(|(_, stats)| stats.records).sum();
         output::line(&format!(
-            "serving on http://{} · {records} records in {} collections · model {}",
+            "serving on http://{} · {} in {} · model {}",
             listener.local_addr()?,
-            overview.collections.len(),
+            output::count(records, "record"),
+            output::count(overview.collections.len() as u64, "collection"),
             output::short_id(&overview.model_id),
         ))?;
         let mut terminate = signal(SignalKind::terminate())?;

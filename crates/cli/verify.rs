@@ -16,11 +16,14 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let verdict = if report.problems.is_empty() {
         "store and index agree".to_owned()
     } else {
-        format!("{} problems; keep a copy of the directory, then ingest again", report.problems.len())
+        let problems = output::count(report.problems.len() as u64, "problem");
+        format!("{problems}; keep a copy of the directory, then ingest again")
     };
     output::line(&format!(
-        "{} collections, {} records, {} vectors: {verdict}",
-        report.collections, report.records, report.points
+        "{}, {}, {}: {verdict}",
+        output::count(report.collections as u64, "collection"),
+        output::count(report.records, "record"),
+        output::count(report.points, "vector"),
     ))?;
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -24,5 +24,5 @@ pub use image::RgbImage;
 pub use model::DualEncoder;
 pub use preprocess::{CLIP_MEAN, CLIP_STD, PREPROCESSOR_FILE, Pixels, Preprocessing};
 pub use resize::Filter;
-pub use tokenizer::{ClipTokenizer, TOKENIZER_FILE};
+pub use tokenizer::{ClipTokenizer, TOKENIZER_FILE, clip_tokenizer_json};
 pub use weights::{WEIGHTS_FILE, tensor_shapes};

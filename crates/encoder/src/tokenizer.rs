@@ -44,7 +44,7 @@ impl ClipTokenizer {
         let (file, definition) = if !single.exists() && dir.join(VOCAB_FILE).exists() {
             let vocab = read_file(&dir.join(VOCAB_FILE), "the tokenizer's vocab.json")?;
             let merges = read_file(&dir.join(MERGES_FILE), "the tokenizer's merges.txt")?;
-            (VOCAB_FILE, from_vocab_and_merges(&vocab, &merges)?)
+            (VOCAB_FILE, clip_tokenizer_json(&vocab, &merges)?.into_bytes())
         } else {
             (
                 TOKENIZER_FILE,
@@ -131,8 +131,12 @@ impl ClipTokenizer {
     }
 }
 
-/// The definition that `tokenizer.json` of the family would hold, from the older pair of files.
-fn from_vocab_and_merges(vocab: &str, merges: &str) -> Result<Vec<u8>, LoadError> {
+/// The definition that `tokenizer.json` of the family would hold, from the contents of the older pair of
+/// files, `vocab.json` and `merges.txt`.
+///
+/// # Errors
+/// [`LoadError::Tokenizer`] when the vocabulary is not a JSON object or lacks a special token.
+pub fn clip_tokenizer_json(vocab: &str, merges: &str) -> Result<String, LoadError> {
     let vocab: Value = serde_json::from_str(vocab).map_err(|e| refused(VOCAB_FILE, e.to_string()))?;
     let id = |token: &str| {
         vocab
@@ -168,7 +172,7 @@ fn from_vocab_and_merges(vocab: &str, merges: &str) -> Result<Vec<u8>, LoadError
                   "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false,
                   "ignore_merges": false, "vocab": vocab, "merges": merges},
     });
-    Ok(definition.to_string().into_bytes())
+    Ok(definition.to_string())
 }
 
 fn refused(file: &str, reason: impl Into<String>) -> LoadError {

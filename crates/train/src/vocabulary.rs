@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use diptych_encoder::clip_tokenizer_json;
 use serde_json::{Value, json};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::BpeTrainer;
@@ -22,10 +23,6 @@ pub(crate) const START: &str = "<|startoftext|>";
 pub(crate) const END: &str = "<|endoftext|>";
 /// Marks the last token of a word.
 const WORD_END: &str = "</w>";
-/// CLIP's words.
-const WORDS: &str =
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-
 /// A learned vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Vocabulary {
@@ -87,34 +84,8 @@ impl Vocabulary {
 
     /// `tokenizer.json`.
     pub fn tokenizer_json(&self) -> String {
-        let (start, end) = (self.start_id(), self.start_id() + 1);
-        let special = |id: u32, content: &str| {
-            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                   "normalized": false, "special": true})
-        };
-        let merges: Vec<String> = self.merges.iter().map(|(l, r)| format!("{l} {r}")).collect();
-        let definition = json!({
-            "version": "1.0",
-            "truncation": null,
-            "padding": null,
-            "added_tokens": [special(start, START), special(end, END)],
-            "normalizer": {"type": "Sequence", "normalizers": [
-                {"type": "NFC"},
-                {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
-                {"type": "Lowercase"},
-            ]},
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Removed", "invert": true},
-                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-            ]},
-            "post_processor": {"type": "RobertaProcessing", "sep": [END, end], "cls": [START, start],
-                               "trim_offsets": false, "add_prefix_space": false},
-            "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-            "model": {"type": "BPE", "dropout": null, "unk_token": END, "continuing_subword_prefix": "",
-                      "end_of_word_suffix": WORD_END, "fuse_unk": false, "byte_fallback": false,
-                      "ignore_merges": false, "vocab": self.ids(), "merges": merges},
-        });
-        definition.to_string()
+        clip_tokenizer_json(&self.vocab_json(), &self.merges_txt())
+            .expect("the vocabulary is an object with both special tokens")
     }
 
     /// `vocab.json`.
