@@ -65,14 +65,13 @@ pub(crate) struct Graph {
 impl Graph {
     /// An empty graph; `options` have been checked.
     pub(crate) fn new(options: &IndexOptions, dot: Dot) -> Self {
-        let mut hnsw = Hnsw::new(
+        let hnsw = Hnsw::new(
             options.max_connections,
             options.expected_points.min(EXPECTED_MAX),
             LAYERS,
             options.ef_construction,
             Cosine { dot },
         );
-        hnsw.set_keeping_pruned(true);
         Self { hnsw, first: Once::new() }
     }
 
