@@ -50,9 +50,7 @@ fn more_effort_finds_more() {
     let at = |ef| recall_at_k(&index, &set.text_queries, 10, Some(ef));
     let (little, much) = (at(10), at(1_000));
     assert!(little < much, "{little} at 10, {much} at 1000");
-    // hnsw_rs draws its levels at random and inserts in parallel, so no two graphs are the same; this
-    // floor leaves room for the worst of them.
-    assert!(much >= 0.98, "{much}");
+    assert!(much >= 0.995, "{much}");
 }
 
 #[test]
