@@ -3,9 +3,14 @@
 //! Owns: which formats are read, the bounds checked before anything is decoded, orientation, and
 //! conversion to 8-bit RGB. Does not own resizing.
 //!
-//! Policy: the EXIF orientation is always applied, as transformers' `load_image` does. Alpha is
-//! dropped, not blended, so that colours hidden under it show, as in Pillow's `convert("RGB")`.
-//! 16-bit samples keep their high byte. Of an animation, the first frame counts.
+//! Policy: the EXIF orientation is always applied, as transformers' `load_image` does, also for
+//! OpenCLIP models, whose library ignores it. Alpha is dropped, not blended, so that colours hidden
+//! under it show, as in Pillow's `convert("RGB")`. 16-bit samples keep their high byte. Of an
+//! animation, the first frame counts.
+//!
+//! OpenCLIP resizes before it converts to RGB, so for its models alpha is kept, and images that Pillow
+//! holds as palette indices or single bits are told apart: PNG of these kinds and GIF. The rarer
+//! palette and bilevel images of other formats are taken as RGB.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +20,8 @@ use diptych_core::{EncodeError, PreparedImage};
 use image::error::LimitErrorKind;
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Pixel, RgbImage,
+    RgbaImage,
 };
 
 /// Longest side in pixels. No camera and no scanner comes near; without it an image of one column
@@ -24,19 +30,52 @@ const SIDE_MAX: u32 = 1 << 20;
 /// Most bytes a decoder may hold: the largest image at 16-bit RGBA, and some working space.
 const DECODER_BYTES_MAX: u64 = IMAGE_PIXELS_MAX * 8 + (64 << 20);
 
+/// The samples of a decoded image, upright, 8 bits each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Samples {
+    /// Colours without alpha, or with the alpha dropped.
+    Rgb(RgbImage),
+    /// Colours with their alpha, not premultiplied.
+    Rgba(RgbaImage),
+    /// Colours of an image that is stored as palette indices or single bits.
+    Palette(RgbImage),
+}
+
+/// A decoded image file.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) samples: Samples,
+    /// Width of the original in pixels, after orientation.
+    pub(crate) width: u32,
+    /// Height of the original in pixels, after orientation.
+    pub(crate) height: u32,
+}
+
 /// Decodes an image file, upright and as 8-bit RGB.
 ///
 /// # Errors
 /// [`EncodeError::ImageTooLarge`] when the file or the size in its header is over the bounds,
 /// [`EncodeError::Image`] when the bytes are no image, an unknown format, or cut short.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
+    Ok(match decode_samples(bytes, false)?.samples {
+        Samples::Rgb(image) | Samples::Palette(image) => image,
+        Samples::Rgba(image) => to_rgb(DynamicImage::ImageRgba8(image)),
+    })
+}
+
+/// Decodes an image file, upright. With `keep_modes`, alpha is kept and palette images are told apart;
+/// without, all is [`Samples::Rgb`].
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_samples(bytes: &[u8], keep_modes: bool) -> Result<Decoded, EncodeError> {
     PreparedImage::check(bytes)?;
     // Decoders of foreign bytes are the likeliest place for a panic; it must cost one image only.
-    catch_unwind(AssertUnwindSafe(|| decode_upright(bytes)))
+    catch_unwind(AssertUnwindSafe(|| decode_upright(bytes, keep_modes)))
         .unwrap_or_else(|_| Err(unreadable("the decoder gave up on its content")))
 }
 
-fn decode_upright(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
+fn decode_upright(bytes: &[u8], keep_modes: bool) -> Result<Decoded, EncodeError> {
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| unreadable(&e.to_string()))?;
     let Some(format) = reader.format() else {
@@ -57,10 +96,52 @@ fn decode_upright(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
     }
     // A damaged EXIF block is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    // Down to 8-bit RGB first: turning an image copies it, and deep samples are up to three times as large.
-    let mut image = DynamicImage::ImageRgb8(to_rgb(DynamicImage::from_decoder(decoder).map_err(explain)?));
+    let image = DynamicImage::from_decoder(decoder).map_err(explain)?;
+    let mode = if keep_modes { stored_mode(format, bytes, image.color().has_alpha()) } else { Mode::Rgb };
+    // Down to 8 bits first: turning an image copies it, and deep samples are up to three times as large.
+    let samples = match mode {
+        Mode::Rgb => Samples::Rgb(upright(DynamicImage::ImageRgb8(to_rgb(image)), orientation).into_rgb8()),
+        Mode::Palette => {
+            Samples::Palette(upright(DynamicImage::ImageRgb8(to_rgb(image)), orientation).into_rgb8())
+        }
+        Mode::Rgba => {
+            Samples::Rgba(upright(DynamicImage::ImageRgba8(to_rgba(image)), orientation).into_rgba8())
+        }
+    };
+    let (width, height) = match &samples {
+        Samples::Rgb(image) | Samples::Palette(image) => image.dimensions(),
+        Samples::Rgba(image) => image.dimensions(),
+    };
+    Ok(Decoded { samples, width, height })
+}
+
+fn upright(mut image: DynamicImage, orientation: Orientation) -> DynamicImage {
     image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    image
+}
+
+/// What Pillow would hold in memory, as far as it matters for resampling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Rgb,
+    Rgba,
+    Palette,
+}
+
+/// The decoders expand palettes and transparent colours, so the file itself is asked.
+fn stored_mode(format: ImageFormat, bytes: &[u8], has_alpha: bool) -> Mode {
+    match format {
+        ImageFormat::Gif => Mode::Palette,
+        // Bit depth and colour type of the header (PNG specification, 11.2.1).
+        ImageFormat::Png => match (bytes.get(24), bytes.get(25)) {
+            (_, Some(3)) | (Some(1), Some(0)) => Mode::Palette,
+            (_, Some(4 | 6)) => Mode::Rgba,
+            // A single transparent colour is a note beside the pixels for Pillow.
+            _ => Mode::Rgb,
+        },
+        _ if has_alpha => Mode::Rgba,
+        _ => Mode::Rgb,
+    }
 }
 
 fn check_size((width, height): (u32, u32)) -> Result<(), EncodeError> {
@@ -132,7 +213,26 @@ fn to_rgb(image: DynamicImage) -> RgbImage {
     }
 }
 
-fn pack((width, height): (u32, u32), pixels: impl Iterator<Item = [u8; 3]>) -> RgbImage {
+/// Eight bits per channel, four channels.
+fn to_rgba(image: DynamicImage) -> RgbaImage {
+    let size = (image.width(), image.height());
+    let high = |v: &u16| (v >> 8) as u8;
+    match image {
+        DynamicImage::ImageLumaA16(i) => {
+            let pixels = i.into_raw();
+            pack(size, pixels.chunks_exact(2).map(|p| [high(&p[0]), high(&p[0]), high(&p[0]), high(&p[1])]))
+        }
+        DynamicImage::ImageRgba16(i) => {
+            pack(size, i.into_raw().chunks_exact(4).map(|p| [0, 1, 2, 3].map(|c| high(&p[c]))))
+        }
+        other => other.into_rgba8(),
+    }
+}
+
+fn pack<P: Pixel<Subpixel = u8>, const C: usize>(
+    (width, height): (u32, u32),
+    pixels: impl Iterator<Item = [u8; C]>,
+) -> ImageBuffer<P, Vec<u8>> {
     ImageBuffer::from_raw(width, height, pixels.flatten().collect())
         .expect("one pixel for each pixel of the source")
 }

@@ -22,7 +22,9 @@ pub use error::LoadError;
 /// Decoded pixels: interleaved 8-bit RGB rows.
 pub use image::RgbImage;
 pub use model::DualEncoder;
-pub use preprocess::{CLIP_MEAN, CLIP_STD, PREPROCESSOR_FILE, Pixels, Preprocessing};
+pub use preprocess::{
+    CLIP_MEAN, CLIP_STD, PREPROCESSOR_FILE, PROCESSOR_FILE, Pixels, Preprocessing, ProcessorFamily,
+};
 pub use resize::Filter;
 pub use tokenizer::{ClipTokenizer, TOKENIZER_FILE, clip_tokenizer_json};
 pub use weights::{WEIGHTS_FILE, tensor_shapes};

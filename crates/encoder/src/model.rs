@@ -10,7 +10,7 @@ use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImag
 
 use crate::config::ClipConfig;
 use crate::error::LoadError;
-use crate::preprocess::Preprocessing;
+use crate::preprocess::{Preprocessing, ProcessorFamily};
 use crate::tokenizer::ClipTokenizer;
 use crate::tower::{TextTower, VisionTower};
 use crate::weights::{Weights, tensor_shapes};
@@ -51,7 +51,11 @@ impl DualEncoder {
     /// See [`LoadError`]; nothing that is missing is ever made up.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let config = ClipConfig::from_dir(dir)?;
-        let preprocessing = Preprocessing::from_dir(dir, &config.vision)?;
+        let preprocessing = Preprocessing::from_dir(
+            dir,
+            ProcessorFamily::Clip,
+            (config.vision.image_size, config.vision.image_size),
+        )?;
         let tokenizer = ClipTokenizer::from_dir(dir, &config.text)?;
         let shapes = tensor_shapes(&config);
         let weights = Weights::open(dir, &shapes)?;

@@ -42,6 +42,18 @@ impl Filter {
             .find(|&f| f as u64 == id)
     }
 
+    /// The usual name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nearest => "nearest",
+            Self::Lanczos => "lanczos",
+            Self::Bilinear => "bilinear",
+            Self::Bicubic => "bicubic",
+            Self::Box => "box",
+            Self::Hamming => "hamming",
+        }
+    }
+
     /// Half-width of the filter at scale 1.
     fn support(self) -> f64 {
         match self {
@@ -177,42 +189,42 @@ fn fixed_point(weight: f64) -> i32 {
     (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
 }
 
-/// Resamples interleaved RGB rows of `width` pixels into the window that the two axes describe.
-/// Returns interleaved RGB, `y.len()` rows of `x.len()` pixels.
+/// Resamples rows of `width` pixels, each of `C` interleaved samples, into the window that the two
+/// axes describe. Returns `y.len()` rows of `x.len()` such pixels.
 ///
 /// Memory is bounded by the window and the width of the source, not by the source's height.
-pub(crate) fn resize(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
+pub(crate) fn resize<const C: usize>(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, as just checked.
-        return unsafe { resize_avx2(source, width, x, y) };
+        return unsafe { resize_avx2::<C>(source, width, x, y) };
     }
-    resize_any(source, width, x, y)
+    resize_any::<C>(source, width, x, y)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn resize_avx2(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
-    resize_any(source, width, x, y)
+fn resize_avx2<const C: usize>(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
+    resize_any::<C>(source, width, x, y)
 }
 
 /// Both passes, row block by row block. Integer arithmetic throughout, so that the result does not
 /// depend on the instructions it is compiled to.
 #[inline(always)]
-fn resize_any(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
-    let row_len = x.len() * 3;
+fn resize_any<const C: usize>(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
+    let row_len = x.len() * C;
     let mut sums = vec![HALF; y.len() * row_len];
     let rows = y.input_range();
     let columns = x.input_range();
     let copy = x.is_copy();
-    let mut block = vec![[0u8; 3 * ROWS]; if copy { 0 } else { columns.len() }];
+    let mut block = vec![[[0u8; ROWS]; C]; if copy { 0 } else { columns.len() }];
     let mut narrow = vec![0u8; ROWS * row_len];
     let mut oldest = 0;
     for top in rows.clone().step_by(ROWS) {
         let count = ROWS.min(rows.end - top);
         if copy {
             for r in 0..count {
-                let from = ((top + r) * width + columns.start) * 3;
+                let from = ((top + r) * width + columns.start) * C;
                 narrow[r * row_len..][..row_len].copy_from_slice(&source[from..from + row_len]);
             }
         } else {
@@ -244,38 +256,38 @@ fn resize_any(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
 /// Lays the samples of `count` rows side by side per column and channel, so that the horizontal pass
 /// works on vectors.
 #[inline(always)]
-fn gather(
+fn gather<const C: usize>(
     source: &[u8],
     width: usize,
     top: usize,
     count: usize,
     columns: &Range<usize>,
-    block: &mut [[u8; 3 * ROWS]],
+    block: &mut [[[u8; ROWS]; C]],
 ) {
     for r in 0..count {
-        let from = ((top + r) * width + columns.start) * 3;
-        let row = &source[from..from + columns.len() * 3];
-        for (cell, pixel) in block.iter_mut().zip(row.chunks_exact(3)) {
-            cell[r] = pixel[0];
-            cell[ROWS + r] = pixel[1];
-            cell[2 * ROWS + r] = pixel[2];
+        let from = ((top + r) * width + columns.start) * C;
+        let row = &source[from..from + columns.len() * C];
+        for (cell, pixel) in block.iter_mut().zip(row.as_chunks::<C>().0) {
+            for (lane, &v) in cell.iter_mut().zip(pixel) {
+                lane[r] = v;
+            }
         }
     }
 }
 
 #[inline(always)]
-fn horizontal(block: &[[u8; 3 * ROWS]], first_column: usize, x: &Axis, narrow: &mut [u8]) {
-    let row_len = x.len() * 3;
+fn horizontal<const C: usize>(block: &[[[u8; ROWS]; C]], first_column: usize, x: &Axis, narrow: &mut [u8]) {
+    let row_len = x.len() * C;
     for position in 0..x.len() {
         let (first, weights) = x.taps(position);
-        let mut sums = [HALF; 3 * ROWS];
+        let mut sums = [[HALF; ROWS]; C];
         for (cell, &weight) in block[first - first_column..].iter().zip(weights) {
-            for (sum, &v) in sums.iter_mut().zip(cell) {
+            for (sum, &v) in sums.as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
                 *sum += i32::from(v) * weight;
             }
         }
-        for (i, &sum) in sums.iter().enumerate() {
-            narrow[i % ROWS * row_len + position * 3 + i / ROWS] = clip(sum);
+        for (i, &sum) in sums.as_flattened().iter().enumerate() {
+            narrow[i % ROWS * row_len + position * C + i / ROWS] = clip(sum);
         }
     }
 }
@@ -329,7 +341,7 @@ mod tests {
                 let (y0, y1) = (out.1 / 4, out.1 - out.1 / 5);
                 let x = Axis::new(filter, size.0, out.0 as u64, x0 as u64..x1 as u64);
                 let y = Axis::new(filter, size.1, out.1 as u64, y0 as u64..y1 as u64);
-                let window = resize(&source, size.0, &x, &y);
+                let window = resize::<3>(&source, size.0, &x, &y);
                 let expected: Vec<u8> = (y0..y1)
                     .flat_map(|r| whole[(r * out.0 + x0) * 3..(r * out.0 + x1) * 3].to_vec())
                     .collect();
@@ -344,10 +356,10 @@ mod tests {
             let filter = Filter::from_pillow(id).expect("six filters");
             let x = Axis::new(filter, 50, 7, 0..7);
             let y = Axis::new(filter, 3, 90, 0..90);
-            assert!(resize(&[201; 50 * 3 * 3], 50, &x, &y).iter().all(|&v| v == 201), "{filter:?}");
+            assert!(resize::<3>(&[201; 50 * 3 * 3], 50, &x, &y).iter().all(|&v| v == 201), "{filter:?}");
             let source = noise(6 * 4 * 3);
             let (x, y) = (Axis::new(filter, 6, 6, 0..6), Axis::new(filter, 4, 4, 0..4));
-            assert_eq!(resize(&source, 6, &x, &y), source);
+            assert_eq!(resize::<3>(&source, 6, &x, &y), source);
         }
         assert_eq!(Filter::from_pillow(6), None);
     }
