@@ -41,6 +41,14 @@ pub enum LoadError {
         /// What was found.
         reason: String,
     },
+    /// A PyTorch checkpoint that is damaged, or holds something else than tensors.
+    #[error("{path} cannot be read: {reason}", path = path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What was found, in which tensor or entry, and what to do about it.
+        reason: String,
+    },
     /// A tensor that the configuration calls for is absent.
     #[error(
         "the weights lack the tensor '{name}' (shape {expected:?}); download the whole checkpoint, or correct config.json if it describes another model"

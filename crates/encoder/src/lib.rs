@@ -10,6 +10,8 @@ mod error;
 mod json;
 mod model;
 mod ops;
+#[cfg_attr(not(test), expect(dead_code, reason = "the weights do not read checkpoints yet"))]
+mod pickle;
 mod preprocess;
 mod resize;
 mod tokenizer;
