@@ -5,7 +5,8 @@
 //! but the keys and values is computed for that row alone; the result is the same.
 //! Deliberately absent: embeddings, pooling norm and projection (see `tower`).
 
-use crate::gemm::{Mat, MatMut, matmul};
+use diptych_kernels::{Mat, MatMut, matmul};
+
 use crate::ops::{
     add_assign, add_bias, add_columns, fill_rows, layer_norm, layer_norm_backward, quick_gelu,
     quick_gelu_backward, softmax, softmax_backward,

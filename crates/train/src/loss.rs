@@ -3,8 +3,7 @@
 //! Owns: InfoNCE with a learned temperature over a batch of pairs, as in CLIP (Radford et al. 2021)
 //! and, before it, ConVIRT (Zhang et al. 2020). Deliberately absent: the towers.
 
-use crate::gemm::{Mat, MatMut, matmul};
-use crate::simd::dot;
+use diptych_kernels::{Mat, MatMut, dot, matmul};
 
 /// `ln 100`: the temperature never falls below 1/100, as in the CLIP reference implementation.
 pub(crate) const LOGIT_SCALE_MAX: f32 = 4.605_170_2;

@@ -1,35 +1,19 @@
 //! The non-linear pieces of a transformer, forward and backward, on row-major slices.
 //!
-//! Owns: layer norm, quick GELU, softmax rows, bias and column sums. Each backward is written by
-//! hand next to its forward and checked against finite differences in `tower`'s tests.
-//! Deliberately absent: matrix products (see `gemm`) and which layer follows which (see `block`).
+//! Owns: the gradients of layer norm, quick GELU and softmax, bias and column sums. Each backward is
+//! written by hand for the forward of the kernels crate and checked against finite differences in
+//! `tower`'s tests.
+//! Deliberately absent: matrix products, and which layer follows which (see `block`).
 
-use crate::simd::{dot, exp, lane_sum, max, multiversion, sum};
+use diptych_kernels::{Activation, Threads, dot, exp, moments, multiversion};
+pub(crate) use diptych_kernels::{add_assign, softmax};
 
 /// Epsilon of every layer norm, as in the published CLIP checkpoints.
 pub(crate) const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// Mean and reciprocal standard deviation of a row.
-#[inline(always)]
-fn moments(row: &[f32]) -> (f32, f32) {
-    let n = row.len() as f32;
-    let mean = sum(row) / n;
-    let variance = lane_sum!(row, row, |x, _y| (x - mean) * (x - mean)) / n;
-    (mean, 1.0 / (variance + LAYER_NORM_EPS).sqrt())
-}
-
-multiversion! {
-    /// `out = (x - mean) / sqrt(var + eps) * weight + bias`, row by row; the width is the length of
-    /// `weight`.
-    pub(crate) fn layer_norm(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]) {
-        let width = weight.len();
-        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            let (mean, scale) = moments(x);
-            for i in 0..width {
-                out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
-            }
-        }
-    }
+/// `out = (x - mean) / sqrt(var + eps) * weight + bias`, row by row; the width is the length of `weight`.
+pub(crate) fn layer_norm(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]) {
+    diptych_kernels::layer_norm(out, x, weight.len(), weight, bias, LAYER_NORM_EPS, Threads::One);
 }
 
 multiversion! {
@@ -43,7 +27,7 @@ multiversion! {
         let n = width as f32;
         let rows = dx.chunks_exact_mut(width).zip(dy.chunks_exact(width)).zip(x.chunks_exact(width));
         for ((dx, dy), x) in rows {
-            let (mean, scale) = moments(x);
+            let (mean, scale) = moments(x, LAYER_NORM_EPS);
             for i in 0..width {
                 dweight[i] += dy[i] * (x[i] - mean) * scale;
                 dbias[i] += dy[i];
@@ -72,13 +56,10 @@ multiversion! {
     }
 }
 
-multiversion! {
-    /// Quick GELU, `x sigmoid(1.702 x)`: the activation of the OpenAI checkpoints.
-    pub(crate) fn quick_gelu(out: &mut [f32], x: &[f32]) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = x / (1.0 + exp(-1.702 * x));
-        }
-    }
+/// Quick GELU, `x sigmoid(1.702 x)`: the activation of the OpenAI checkpoints.
+pub(crate) fn quick_gelu(out: &mut [f32], x: &[f32]) {
+    out.copy_from_slice(x);
+    Activation::QuickGelu.apply(out);
 }
 
 multiversion! {
@@ -92,24 +73,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Softmax of `scale * row` over the first `visible` entries of a row; the others become 0.
-    pub(crate) fn softmax(row: &mut [f32], visible: usize, scale: f32) {
-        let (seen, hidden) = row.split_at_mut(visible);
-        let top = max(seen);
-        for x in seen.iter_mut() {
-            *x = exp((*x - top) * scale);
-        }
-        let norm = 1.0 / sum(seen);
-        for x in seen.iter_mut() {
-            *x *= norm;
-        }
-        hidden.fill(0.0);
-    }
-}
-
-multiversion! {
     /// Turns `d`, the gradient of a softmax row `p`, into the gradient of the row before
-    /// [`softmax`]: `scale * p * (d - <d, p>)`.
+    /// the softmax: `scale * p * (d - <d, p>)`.
     pub(crate) fn softmax_backward(d: &mut [f32], p: &[f32], scale: f32) {
         let along = dot(d, p);
         for (d, &p) in d.iter_mut().zip(p) {
@@ -147,15 +112,6 @@ multiversion! {
             for i in 0..width {
                 sums[i] += row[i];
             }
-        }
-    }
-}
-
-multiversion! {
-    /// `a += b`.
-    pub(crate) fn add_assign(a: &mut [f32], b: &[f32]) {
-        for (a, b) in a.iter_mut().zip(b) {
-            *a += b;
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Owns: the moments and one update. Deliberately absent: where gradients come from.
 
+use diptych_kernels::multiversion;
 use rayon::prelude::*;
 
 use crate::ops::sum_of_squares;
-use crate::simd::multiversion;
 
 /// Decay of the first moment.
 const BETA1: f32 = 0.9;

@@ -5,8 +5,9 @@
 //! operations here is small and fixed. Deliberately absent: normalisation to unit length and the
 //! loss (see `loss`), and threads: a caller runs one [`Pass`] per chunk of samples.
 
+use diptych_kernels::{Mat, MatMut, matmul};
+
 use crate::block::{Block, Extent, Kept, Scratch, add_product};
-use crate::gemm::{Mat, MatMut, matmul};
 use crate::ops::{add_assign, layer_norm, layer_norm_backward};
 use crate::params::{Init, Layout, Span};
 

@@ -4,8 +4,9 @@
 //! would give. Deliberately absent: other protocols and confidence intervals, which the eval crate
 //! computes on a finished model.
 
+use diptych_kernels::dot;
+
 use crate::loss::unit_rows;
-use crate::simd::dot;
 
 /// Both directions over one gallery.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,396 @@
+//! The register tiles that every product here is made of.
+//!
+//! Owns: a rank-1-update tile written once over an abstract vector and compiled for each instruction
+//! set and for every number of rows, so that a remainder of rows costs what it must and no more; and
+//! the last step that a finished tile of a linear layer goes through.
+//! Deliberately absent: loops over tiles, packing and threads (see `linear`, `matmul`, `attention`).
+
+use crate::activation::Activation;
+use crate::simd::Level;
+
+/// Tallest tile of any instruction set.
+pub(crate) const ROWS_MAX: usize = 14;
+/// Widest tile of any instruction set.
+pub(crate) const WIDTH_MAX: usize = 32;
+
+/// `c[i][j] = sum_k a[i * row + k * step] * b[k][j]` over `depth` values of k, where b is dense with
+/// as many columns as the tile and c has rows `c_stride` apart. The sum of an element is one chain of
+/// additions in the order of k, whatever the number of rows. `fetch[0 .. depth * columns]` is memory
+/// that will be needed soon; it is only a hint and may point anywhere.
+///
+/// # Safety
+/// All elements named above are readable or, for c, writable; the CPU has the kernel's features.
+pub(crate) type Tile = unsafe fn(
+    depth: usize,
+    a: *const f32,
+    strides: Strides,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    fetch: *const f32,
+);
+
+/// Distances within a, in elements: from row to row, and along the depth.
+#[derive(Clone, Copy)]
+pub(crate) struct Strides {
+    pub row: usize,
+    pub step: usize,
+}
+
+/// Writes a finished tile to its place.
+///
+/// # Safety
+/// `tile` holds `rows` rows as wide as the tile's columns; `y` is writable at `cols` elements in each
+/// of `rows` rows, `stride` apart; the CPU has the kernel's features.
+pub(crate) type Store = unsafe fn(tile: *mut f32, rows: usize, y: *mut f32, stride: usize, last: &Last<'_>);
+
+/// What follows a product, for the columns of one tile.
+pub(crate) struct Last<'a> {
+    /// Columns that exist; the tile may be wider.
+    pub cols: usize,
+    /// Added to every row, zero-filled to the widest tile.
+    pub bias: Option<&'a [f32; WIDTH_MAX]>,
+    pub activation: Option<Activation>,
+    /// Add to what is there.
+    pub add: bool,
+}
+
+/// The tiles of one instruction set.
+pub(crate) struct Kernel {
+    /// Columns of a narrow tile; a wide one has twice as many.
+    pub lanes: usize,
+    /// Rows of the tallest tile.
+    pub rows: usize,
+    tiles: [&'static [Tile]; 2],
+    stores: [Store; 2],
+}
+
+impl Kernel {
+    pub(crate) fn of(level: Level) -> &'static Self {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &x86::AVX512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &x86::AVX2,
+            _ => &PORTABLE,
+        }
+    }
+
+    /// Columns of a wide tile.
+    pub(crate) fn width(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// Columns of the tile for `cols` remaining columns.
+    pub(crate) fn width_for(&self, cols: usize) -> usize {
+        if cols > self.lanes { 2 * self.lanes } else { self.lanes }
+    }
+
+    /// The tile of `rows` rows and `width` columns, as [`Kernel::width_for`] gives them.
+    pub(crate) fn tile(&self, rows: usize, width: usize) -> Tile {
+        self.tiles[usize::from(width > self.lanes)][rows - 1]
+    }
+
+    /// See [`Store`].
+    pub(crate) fn store(&self, width: usize) -> Store {
+        self.stores[usize::from(width > self.lanes)]
+    }
+}
+
+/// A register of floats.
+///
+/// # Safety
+/// Every function requires the CPU features of the type; loads and stores, `LANES` elements.
+unsafe trait Vector: Copy {
+    const LANES: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn splat(p: *const f32) -> Self;
+    unsafe fn load(p: *const f32) -> Self;
+    unsafe fn store(self, p: *mut f32);
+    /// `self + x * y`.
+    unsafe fn add_product(self, x: Self, y: Self) -> Self;
+    /// Brings the cache line of `p` closer.
+    unsafe fn prefetch(p: *const f32);
+}
+
+/// See [`Tile`]; `N` registers wide.
+#[inline(always)]
+unsafe fn tile<V: Vector, const R: usize, const N: usize>(
+    depth: usize,
+    a: *const f32,
+    strides: Strides,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    fetch: *const f32,
+) {
+    // SAFETY: the contract of `Tile`. Pointers past the last step are formed but not read.
+    unsafe {
+        let mut sums = [[V::zero(); N]; R];
+        let (mut a, mut b, mut fetch) = (a, b, fetch);
+        for _ in 0..depth {
+            let mut y = [V::zero(); N];
+            for (j, y) in y.iter_mut().enumerate() {
+                *y = V::load(b.add(j * V::LANES));
+                V::prefetch(fetch.wrapping_add(j * V::LANES));
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let x = V::splat(a.add(i * strides.row));
+                for (sum, &y) in row.iter_mut().zip(&y) {
+                    *sum = sum.add_product(x, y);
+                }
+            }
+            a = a.wrapping_add(strides.step);
+            b = b.wrapping_add(N * V::LANES);
+            fetch = fetch.wrapping_add(N * V::LANES);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (j, &sum) in row.iter().enumerate() {
+                sum.store(c.add(i * c_stride + j * V::LANES));
+            }
+        }
+    }
+}
+
+/// See [`Store`]; `W` columns wide.
+#[inline(always)]
+unsafe fn store<const W: usize, const FUSED: bool>(
+    tile: *mut f32,
+    rows: usize,
+    y: *mut f32,
+    stride: usize,
+    last: &Last<'_>,
+) {
+    // SAFETY: the contract of `Store`.
+    let tile = unsafe { std::slice::from_raw_parts_mut(tile.cast::<[f32; W]>(), rows) };
+    if let Some(bias) = last.bias {
+        for row in tile.iter_mut() {
+            for (v, b) in row.iter_mut().zip(bias) {
+                *v += b;
+            }
+        }
+    }
+    if let Some(activation) = last.activation {
+        activation.apply_inline::<FUSED>(tile.as_flattened_mut());
+    }
+    for (i, row) in tile.iter().enumerate() {
+        // SAFETY: the contract of `Store`.
+        let out = unsafe { std::slice::from_raw_parts_mut(y.add(i * stride), last.cols) };
+        match <&mut [f32; W]>::try_from(&mut *out) {
+            Ok(out) if last.add => {
+                for (o, v) in out.iter_mut().zip(row) {
+                    *o += v;
+                }
+            }
+            Ok(out) => *out = *row,
+            Err(_) if last.add => {
+                for (o, v) in out.iter_mut().zip(row) {
+                    *o += v;
+                }
+            }
+            Err(_) => out.copy_from_slice(&row[..last.cols]),
+        }
+    }
+}
+
+/// The functions of one instruction set: `kernel!(NAME, vector, rows, lanes, features, fused, [1 2 ..])`.
+macro_rules! kernel {
+    ($name:ident, $vector:ty, $rows:literal, $lanes:literal, $fused:expr, [$($feature:literal)?], [$($r:literal)*]) => {
+        pub(super) static $name: Kernel = {
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn tile_of<const R: usize, const N: usize>(
+                depth: usize,
+                a: *const f32,
+                strides: Strides,
+                b: *const f32,
+                c: *mut f32,
+                c_stride: usize,
+                fetch: *const f32,
+            ) {
+                // SAFETY: the caller keeps the contract of `Tile`. A constant step lets the compiler
+                // address several steps from one pointer.
+                unsafe {
+                    if strides.step == 1 {
+                        let strides = Strides { row: strides.row, step: 1 };
+                        tile::<$vector, R, N>(depth, a, strides, b, c, c_stride, fetch);
+                    } else {
+                        tile::<$vector, R, N>(depth, a, strides, b, c, c_stride, fetch);
+                    }
+                }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn store_of<const W: usize>(
+                tile: *mut f32,
+                rows: usize,
+                y: *mut f32,
+                stride: usize,
+                last: &Last<'_>,
+            ) {
+                // SAFETY: the caller keeps the contract of `Store`.
+                unsafe { store::<W, { $fused }>(tile, rows, y, stride, last) }
+            }
+            Kernel {
+                lanes: $lanes,
+                rows: $rows,
+                tiles: [&[$(tile_of::<$r, 1>),*], &[$(tile_of::<$r, 2>),*]],
+                stores: [store_of::<$lanes>, store_of::<{ 2 * $lanes }>],
+            }
+        };
+    };
+}
+
+/// The baseline: arrays that the compiler maps to what the target always has.
+mod portable {
+    use super::*;
+
+    /// Of the width that suits the target's registers: 32 of 128 bits on aarch64, 16 on x86-64.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) const LANES: usize = 8;
+    #[cfg(not(target_arch = "aarch64"))]
+    pub(super) const LANES: usize = 4;
+
+    #[derive(Clone, Copy)]
+    struct Array([f32; LANES]);
+
+    // SAFETY: no CPU features are needed; loads and stores touch `LANES` elements.
+    unsafe impl Vector for Array {
+        const LANES: usize = LANES;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            Self([0.0; LANES])
+        }
+
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> Self {
+            // SAFETY: the caller's promise.
+            Self([unsafe { *p }; LANES])
+        }
+
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: the caller's promise.
+            Self(unsafe { p.cast::<[f32; LANES]>().read_unaligned() })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: the caller's promise.
+            unsafe { p.cast::<[f32; LANES]>().write_unaligned(self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(mut self, x: Self, y: Self) -> Self {
+            for i in 0..LANES {
+                self.0[i] = if cfg!(target_arch = "aarch64") {
+                    x.0[i].mul_add(y.0[i], self.0[i])
+                } else {
+                    self.0[i] + x.0[i] * y.0[i]
+                };
+            }
+            self
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(_: *const f32) {}
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    kernel!(PORTABLE, Array, 6, 8, true, [], [1 2 3 4 5 6]);
+    #[cfg(not(target_arch = "aarch64"))]
+    kernel!(PORTABLE, Array, 4, 4, false, [], [1 2 3 4]);
+}
+use portable::PORTABLE;
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::*;
+
+    // SAFETY: AVX-512F; loads and stores touch 16 elements.
+    unsafe impl Vector for __m512 {
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: the caller's promise, here and below.
+            unsafe { _mm512_setzero_ps() }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_set1_ps(*p) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_loadu_ps(p) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_ps(p, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, x: Self, y: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_fmadd_ps(x, y, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a prefetch does not fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+    }
+
+    // SAFETY: AVX2 and FMA; loads and stores touch 8 elements.
+    unsafe impl Vector for __m256 {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: the caller's promise, here and below.
+            unsafe { _mm256_setzero_ps() }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(p: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_set1_ps(*p) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_loadu_ps(p) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_ps(p, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, x: Self, y: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_fmadd_ps(x, y, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a prefetch does not fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+    }
+
+    kernel!(AVX512, __m512, 14, 16, true, ["avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"],
+        [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+    kernel!(AVX2, __m256, 6, 8, true, ["avx2,fma"], [1 2 3 4 5 6]);
+}
