@@ -46,7 +46,7 @@ fn kind(name: &str, shape: &[usize]) -> (f64, f64) {
         "logit_bias" => return (-10.0, 0.0),
         "running_var" => return (1.0, 0.5),
         "running_mean" => return (0.0, 0.1),
-        "gamma" => return (0.5, 0.25),
+        "gamma" => return (0.3, 0.15),
         "weight" if shape.len() <= 1 => return (1.0, 0.2),
         _ if shape.len() <= 1 => return (0.0, 0.2),
         _ => {}
@@ -54,7 +54,13 @@ fn kind(name: &str, shape: &[usize]) -> (f64, f64) {
     if shape.len() < 4 && ["embed", "cls_token", "probe", "latent"].iter().any(|word| name.contains(word)) {
         return (0.0, 0.5);
     }
-    let gain = if shape.len() == 2 { 1.5 } else { 1.0 };
+    let gain = if shape.len() == 2 {
+        1.5
+    } else if name.contains("reparam_conv") && !name.contains("token_mixer") {
+        2.5
+    } else {
+        1.0
+    };
     (0.0, gain * (3.0 / shape[1..].iter().product::<usize>() as f64).sqrt())
 }
 
