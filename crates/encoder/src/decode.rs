@@ -37,8 +37,8 @@ pub(crate) enum Samples {
     Rgb(RgbImage),
     /// Colours with their alpha, not premultiplied.
     Rgba(RgbaImage),
-    /// Colours of an image that is stored as palette indices or single bits.
-    Palette(RgbImage),
+    /// Colours of an image that is stored as palette indices or single bits, and the palette.
+    Palette(RgbImage, Vec<[u8; 3]>),
 }
 
 /// A decoded image file.
@@ -58,7 +58,7 @@ pub(crate) struct Decoded {
 /// [`EncodeError::Image`] when the bytes are no image, an unknown format, or cut short.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
     Ok(match decode_samples(bytes, false)?.samples {
-        Samples::Rgb(image) | Samples::Palette(image) => image,
+        Samples::Rgb(image) | Samples::Palette(image, _) => image,
         Samples::Rgba(image) => to_rgb(DynamicImage::ImageRgba8(image)),
     })
 }
@@ -101,15 +101,16 @@ fn decode_upright(bytes: &[u8], keep_modes: bool) -> Result<Decoded, EncodeError
     // Down to 8 bits first: turning an image copies it, and deep samples are up to three times as large.
     let samples = match mode {
         Mode::Rgb => Samples::Rgb(upright(DynamicImage::ImageRgb8(to_rgb(image)), orientation).into_rgb8()),
-        Mode::Palette => {
-            Samples::Palette(upright(DynamicImage::ImageRgb8(to_rgb(image)), orientation).into_rgb8())
-        }
+        Mode::Palette(palette) => Samples::Palette(
+            upright(DynamicImage::ImageRgb8(to_rgb(image)), orientation).into_rgb8(),
+            palette,
+        ),
         Mode::Rgba => {
             Samples::Rgba(upright(DynamicImage::ImageRgba8(to_rgba(image)), orientation).into_rgba8())
         }
     };
     let (width, height) = match &samples {
-        Samples::Rgb(image) | Samples::Palette(image) => image.dimensions(),
+        Samples::Rgb(image) | Samples::Palette(image, _) => image.dimensions(),
         Samples::Rgba(image) => image.dimensions(),
     };
     Ok(Decoded { samples, width, height })
@@ -121,20 +122,26 @@ fn upright(mut image: DynamicImage, orientation: Orientation) -> DynamicImage {
 }
 
 /// What Pillow would hold in memory, as far as it matters for resampling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Mode {
     Rgb,
     Rgba,
-    Palette,
+    Palette(Vec<[u8; 3]>),
 }
 
 /// The decoders expand palettes and transparent colours, so the file itself is asked.
 fn stored_mode(format: ImageFormat, bytes: &[u8], has_alpha: bool) -> Mode {
     match format {
-        ImageFormat::Gif => Mode::Palette,
+        ImageFormat::Gif => Mode::Palette(gif_palette(bytes)),
         // Bit depth and colour type of the header (PNG specification, 11.2.1).
         ImageFormat::Png => match (bytes.get(24), bytes.get(25)) {
-            (_, Some(3)) | (Some(1), Some(0)) => Mode::Palette,
+            (_, Some(3)) => Mode::Palette(png_palette(bytes)),
+            // Single bits: all that is not 0 is white.
+            (Some(1), Some(0)) => {
+                let mut palette = vec![[255; 3]; 256];
+                palette[0] = [0; 3];
+                Mode::Palette(palette)
+            }
             (_, Some(4 | 6)) => Mode::Rgba,
             // A single transparent colour is a note beside the pixels for Pillow.
             _ => Mode::Rgb,
@@ -194,6 +201,29 @@ fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// The global colour table (GIF89a, sections 18 and 19).
+fn gif_palette(bytes: &[u8]) -> Vec<[u8; 3]> {
+    let entries = match bytes.get(10) {
+        Some(flags) if flags & 0x80 != 0 => 2usize << (flags & 7),
+        _ => 0,
+    };
+    bytes.get(13..13 + 3 * entries).map_or(Vec::new(), |table| table.as_chunks::<3>().0.to_vec())
+}
+
+/// The PLTE chunk (PNG specification, 11.2.2).
+fn png_palette(bytes: &[u8]) -> Vec<[u8; 3]> {
+    let mut at = 8;
+    while let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        if &head[4..] == b"PLTE" {
+            let table = bytes.get(at + 8..at + 8 + length).unwrap_or_default();
+            return table.as_chunks::<3>().0.to_vec();
+        }
+        at += 12 + length;
+    }
+    Vec::new()
 }
 
 /// Eight bits per channel, three channels.

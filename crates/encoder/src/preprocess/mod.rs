@@ -9,7 +9,7 @@ mod hf;
 mod open_clip;
 
 use diptych_core::{EncodeError, PreparedImage};
-use image::RgbImage;
+use image::{ImageBuffer, Pixel, RgbImage, RgbaImage};
 use serde_json::{Value, json};
 
 use crate::decode::{Decoded, Samples, decode_samples};
@@ -150,8 +150,7 @@ impl Preprocessing {
     /// Resizes and crops to the tower's input size. Where the settings crop nothing, the centre of
     /// that size counts, so that the result is bounded whatever the image's shape.
     pub fn pixels(&self, image: &RgbImage) -> Pixels {
-        let size = (image.width(), image.height());
-        self.window::<3>(image.as_raw(), size, self.rules.filter)
+        self.window(image.as_raw(), size_of(image), self.rules.filter, [self.rules.fill; 3])
     }
 
     /// The tower's input, `[3, height, width]`.
@@ -170,36 +169,40 @@ impl Preprocessing {
     fn crop(&self, samples: &Samples) -> Pixels {
         match samples {
             Samples::Rgb(image) => self.pixels(image),
-            Samples::Palette(image) => {
-                self.window::<3>(image.as_raw(), (image.width(), image.height()), Filter::Nearest)
+            // The fill colour is a palette index too.
+            Samples::Palette(image, palette) => {
+                let border = palette.get(usize::from(self.rules.fill)).copied().unwrap_or_default();
+                self.window(image.as_raw(), size_of(image), Filter::Nearest, border)
             }
-            Samples::Rgba(image) => {
-                let size = (image.width(), image.height());
-                let filter = self.rules.filter;
-                // Pillow leaves the alpha alone where nothing is resampled.
-                let blend = filter != Filter::Nearest && self.resized(size) != swap(size);
-                let pixels = if blend {
-                    let premultiplied: Vec<u8> =
-                        image.as_raw().as_chunks::<4>().0.iter().flat_map(|p| premultiply(*p)).collect();
-                    self.window::<4>(&premultiplied, size, filter)
-                } else {
-                    self.window::<4>(image.as_raw(), size, filter)
-                };
-                let undo = |p: [u8; 4]| if blend { unpremultiply(p) } else { p };
-                let data = pixels
-                    .data
-                    .as_chunks::<4>()
-                    .0
-                    .iter()
-                    .flat_map(|p| undo(*p).into_iter().take(3))
-                    .collect();
-                Pixels { data, ..pixels }
-            }
+            Samples::Rgba(image) => self.crop_rgba(image),
         }
     }
 
+    fn crop_rgba(&self, image: &RgbaImage) -> Pixels {
+        let (size, filter, fill) = (size_of(image), self.rules.filter, self.rules.fill);
+        // Pillow leaves the alpha alone where nothing is resampled.
+        let blend = filter != Filter::Nearest && self.resized(size) != swap(size);
+        let border = [fill, fill, fill, 255];
+        let pixels = if blend {
+            let premultiplied: Vec<u8> =
+                image.as_raw().as_chunks::<4>().0.iter().flat_map(|p| premultiply(*p)).collect();
+            self.window(&premultiplied, size, filter, border)
+        } else {
+            self.window(image.as_raw(), size, filter, border)
+        };
+        let undo = |p: [u8; 4]| if blend { unpremultiply(p) } else { p };
+        let data = pixels.data.as_chunks::<4>().0.iter().flat_map(|p| undo(*p).into_iter().take(3)).collect();
+        Pixels { data, ..pixels }
+    }
+
     /// The crop of the resized image, with its border; `C` interleaved samples per pixel.
-    fn window<const C: usize>(&self, source: &[u8], size: (u32, u32), filter: Filter) -> Pixels {
+    fn window<const C: usize>(
+        &self,
+        source: &[u8],
+        size: (u32, u32),
+        filter: Filter,
+        border: [u8; C],
+    ) -> Pixels {
         let rules = &self.rules;
         let (height, width) = rules.crop.unwrap_or(rules.size);
         let resized = self.resized(size);
@@ -217,7 +220,7 @@ impl Preprocessing {
             return Pixels { data: inner, width, height };
         }
         // Smaller than the crop: a border around it.
-        let mut data = vec![rules.fill; height * width * C];
+        let mut data = border.repeat(height * width);
         for (r, row) in inner.chunks_exact(inner_width * C).enumerate() {
             let at = ((rows.margin + r) * width + columns.margin) * C;
             data[at..at + row.len()].copy_from_slice(row);
@@ -294,6 +297,10 @@ impl Preprocessing {
             ("transparency", alpha.to_owned()),
         ]
     }
+}
+
+fn size_of<P: Pixel>(image: &ImageBuffer<P, Vec<P::Subpixel>>) -> (u32, u32) {
+    image.dimensions()
 }
 
 fn swap((width, height): (u32, u32)) -> (u64, u64) {

@@ -258,3 +258,30 @@ fn the_description_names_every_step() {
         assert!(text.contains(words), "{words}: {text}");
     }
 }
+
+#[test]
+fn open_clip_resamples_palettes_by_the_nearest_and_alpha_by_weight() {
+    let settings = |mode: &str| {
+        let cfg = json!({"resize_mode": mode, "fill_color": 1, "mean": [0, 0, 0], "std": [1, 1, 1]});
+        open_clip(cfg, (2, 2)).unwrap()
+    };
+    // Columns of pure red and pure blue: no purple comes out of a GIF.
+    let stripes = RgbImage::from_fn(8, 4, |x, _| image::Rgb(if x < 3 { [255, 0, 0] } else { [0, 0, 255] }));
+    let mut gif = std::io::Cursor::new(Vec::new());
+    stripes.write_to(&mut gif, image::ImageFormat::Gif).unwrap();
+    let squashed = settings("squash").pixels_of_file(gif.get_ref()).unwrap();
+    assert!(squashed.data.chunks(3).all(|p| p.iter().filter(|v| **v < 8).count() == 2), "{squashed:?}");
+    assert!(settings("squash").pixels(&stripes).data.chunks(3).any(|p| p[0] > 8 && p[2] > 8));
+
+    // A transparent column lends its colour to nothing, and the border is not thinned by it.
+    let half = RgbaImage::from_fn(8, 4, |x, _| {
+        image::Rgba([if x < 4 { 200 } else { 9 }, 0, 0, if x < 4 { 255 } else { 0 }])
+    });
+    let mut png = std::io::Cursor::new(Vec::new());
+    half.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let padded = settings("longest").pixels_of_file(png.get_ref()).unwrap();
+    assert!(padded.data[0] >= 198 && padded.data[3] >= 198, "{padded:?}");
+    assert_eq!(padded.data[6..], [1; 6]);
+    let dropped = clip(r#"{"size": {"height": 2, "width": 2}, "do_center_crop": false}"#, 2).unwrap();
+    assert!(dropped.pixels_of_file(png.get_ref()).unwrap().data[3] < 100);
+}
