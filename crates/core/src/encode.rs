@@ -30,7 +30,7 @@ pub struct PreparedImage {
 /// A text as token ids within the model's context: the input of a text tower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedText {
-    /// Token ids with the special tokens of the family, not padded.
+    /// Token ids with the special tokens of the family, padded only where the tower attends to padding.
     pub ids: Vec<u32>,
     /// Tokens that did not fit the context and are not seen by the tower.
     pub truncated_tokens: u32,
@@ -90,6 +90,12 @@ pub trait Encode: Send + Sync {
     /// # Errors
     /// [`EncodeError::EmptyText`] or [`EncodeError::TextTooLong`].
     fn prepare_text(&self, text: &str) -> Result<PreparedText, EncodeError>;
+
+    /// Cuts a text into chunks, in order, that [`Self::prepare_text`] takes without truncation.
+    /// Nothing but white space between chunks is lost; a text that fits comes back whole.
+    fn split_text<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        vec![text]
+    }
 
     /// Embeds a batch of prepared images, in order.
     ///

@@ -28,5 +28,7 @@ pub use preprocess::{
     CLIP_MEAN, CLIP_STD, PREPROCESSOR_FILE, PROCESSOR_FILE, Pixels, Preprocessing, ProcessorFamily,
 };
 pub use resize::Filter;
-pub use tokenizer::{ClipTokenizer, TOKENIZER_FILE, clip_tokenizer_json};
+pub use tokenizer::{
+    Cleaning, Padding, TOKENIZER_FILE, TextTokenizer, TokenizerSummary, clip_tokenizer_json,
+};
 pub use weights::{WEIGHTS_FILE, tensor_shapes};

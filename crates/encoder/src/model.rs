@@ -10,8 +10,8 @@ use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImag
 
 use crate::config::ClipConfig;
 use crate::error::LoadError;
-use crate::preprocess::{Preprocessing, ProcessorFamily};
-use crate::tokenizer::ClipTokenizer;
+use crate::preprocess::Preprocessing;
+use crate::tokenizer::{Cleaning, Kind, Padding, TOKENIZER_FILE, TextRules, TextTokenizer};
 use crate::tower::{TextTower, VisionTower};
 use crate::weights::{Weights, tensor_shapes};
 
@@ -25,7 +25,7 @@ const POSITIONS_PER_PASS: usize = 2048;
 pub struct DualEncoder {
     config: ClipConfig,
     preprocessing: Preprocessing,
-    tokenizer: ClipTokenizer,
+    tokenizer: TextTokenizer,
     text: TextTower,
     vision: VisionTower,
     logit_scale: f32,
@@ -51,12 +51,8 @@ impl DualEncoder {
     /// See [`LoadError`]; nothing that is missing is ever made up.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let config = ClipConfig::from_dir(dir)?;
-        let preprocessing = Preprocessing::from_dir(
-            dir,
-            ProcessorFamily::Clip,
-            (config.vision.image_size, config.vision.image_size),
-        )?;
-        let tokenizer = ClipTokenizer::from_dir(dir, &config.text)?;
+        let preprocessing = Preprocessing::from_dir(dir, &config.vision)?;
+        let tokenizer = clip_tokenizer(dir, &config)?;
         let shapes = tensor_shapes(&config);
         let weights = Weights::open(dir, &shapes)?;
         let parameters = shapes.values().map(|shape| shape.iter().product::<usize>() as u64).sum();
@@ -86,7 +82,7 @@ impl DualEncoder {
     }
 
     /// How it reads text.
-    pub fn tokenizer(&self) -> &ClipTokenizer {
+    pub fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer
     }
 
@@ -162,6 +158,10 @@ impl Encode for DualEncoder {
         self.tokenizer.prepare(text)
     }
 
+    fn split_text<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        self.tokenizer.split(text)
+    }
+
     fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
         let side = self.config.vision.image_size;
         if let Some(image) = images.iter().find(|image| image.values.len() != 3 * side * side) {
@@ -204,6 +204,31 @@ fn to_embeddings(features: candle_core::Result<Tensor>) -> Result<Vec<Embedding>
         .collect()
 }
 
+/// The tokenizer of a `CLIPModel`: causal, so without padding, and pooled at its end token.
+fn clip_tokenizer(dir: &Path, config: &ClipConfig) -> Result<TextTokenizer, LoadError> {
+    let text = &config.text;
+    let tokenizer = TextTokenizer::from_dir(
+        dir,
+        &TextRules {
+            context_length: Some(text.max_position_embeddings),
+            vocab_size: text.vocab_size,
+            padding: Padding::None,
+            cleaning: Cleaning::None,
+            default_kind: Kind::ClipBpe,
+            tokenizer_kwargs: None,
+        },
+    )?;
+    let ids = tokenizer.probe()?;
+    if text.pooled_position(&ids) + 1 != ids.len() {
+        let reason = format!(
+            "turns 'a' into {ids:?}, which does not end in the token that text_config.eos_token_id {} pools at",
+            text.eos_token_id
+        );
+        return Err(LoadError::Tokenizer { file: TOKENIZER_FILE.to_owned(), reason });
+    }
+    Ok(tokenizer)
+}
+
 /// A digest over everything that decides an embedding: weights in name order, configuration,
 /// preprocessing and tokenizer, each in canonical form. How the weights are split into files and how
 /// the settings are spelled makes no difference.
@@ -211,7 +236,7 @@ fn model_id(
     weights: &Weights,
     config: &ClipConfig,
     preprocessing: &Preprocessing,
-    tokenizer: &ClipTokenizer,
+    tokenizer: &TextTokenizer,
 ) -> Result<ModelId, LoadError> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"diptych model 1\n");

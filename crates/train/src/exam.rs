@@ -3,7 +3,7 @@
 //! Owns: held-out pairs, prepared once, and embedding them in pieces. Deliberately absent: what is
 //! computed from the embeddings (see `validation`).
 
-use diptych_encoder::{CLIP_MEAN, CLIP_STD, ClipTokenizer, Preprocessing};
+use diptych_encoder::{CLIP_MEAN, CLIP_STD, Preprocessing, TextTokenizer};
 
 use crate::data::Pairs;
 use crate::error::TrainError;
@@ -25,7 +25,7 @@ impl Exam {
     /// Normalises and tokenises the pairs.
     pub fn new(
         pairs: Pairs,
-        tokenizer: &ClipTokenizer,
+        tokenizer: &TextTokenizer,
         preprocessing: &Preprocessing,
     ) -> Result<Self, TrainError> {
         let area = preprocessing.side().pow(2);

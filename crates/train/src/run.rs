@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use diptych_encoder::{CLIP_MEAN, CLIP_STD, ClipTokenizer, Preprocessing};
+use diptych_encoder::{CLIP_MEAN, CLIP_STD, Preprocessing, TextTokenizer};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Origin, State};
@@ -126,7 +126,7 @@ pub fn train(
     }
     let texts: Vec<String> = pairs.texts.iter().flat_map(|views| views.whole.iter().cloned()).collect();
     let vocabulary = Vocabulary::learn(&texts, recipe.tokenizer.vocab_size)?;
-    let tokenizer = ClipTokenizer::from_tokenizers(vocabulary.tokenizer()?, recipe.model.context_length)
+    let tokenizer = TextTokenizer::from_tokenizers(vocabulary.tokenizer()?, recipe.model.context_length)
         .map_err(|e| TrainError::Tokenizer { reason: e.to_string() })?;
     let exam = Exam::new(held_out, &tokenizer, &preprocessing)?;
 

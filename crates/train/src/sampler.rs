@@ -4,7 +4,7 @@
 //! continued from a checkpoint takes the same steps as one that was never interrupted, and there is
 //! no generator state to save. Deliberately absent: reading pairs (see `data`).
 
-use diptych_encoder::ClipTokenizer;
+use diptych_encoder::TextTokenizer;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +56,7 @@ impl<'a> Sampler<'a> {
     /// Tokenises all texts once.
     pub fn new(
         pairs: &'a Pairs,
-        tokenizer: &ClipTokenizer,
+        tokenizer: &TextTokenizer,
         normalisation: Normalisation,
         side: usize,
         (augment, weights): (AugmentRecipe, TextRecipe),
@@ -152,7 +152,7 @@ impl<'a> Sampler<'a> {
 }
 
 /// Token ids as the model will see them at inference, special tokens included.
-pub(crate) fn tokenise(tokenizer: &ClipTokenizer, text: &str) -> Result<Vec<u32>, TrainError> {
+pub(crate) fn tokenise(tokenizer: &TextTokenizer, text: &str) -> Result<Vec<u32>, TrainError> {
     let prepared = tokenizer
         .prepare(text)
         .map_err(|e| TrainError::Tokenizer { reason: format!("{e} (in {text:?})") })?;
