@@ -4,13 +4,13 @@
 //! `*_config_dict` overrides, validation, and writing the same file back. Does not own
 //! preprocessing or tokenizer settings, which live in files of their own.
 
-use std::fmt;
 use std::path::Path;
 
 use diptych_core::limits::DIM_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::activation::Activation;
 use crate::error::{LoadError, read_file};
 use crate::json::{self, Section};
 
@@ -50,13 +50,14 @@ pub struct TextConfig {
     /// Longest token sequence, special tokens included.
     pub max_position_embeddings: usize,
     /// Activation of the feed-forward layer.
+    #[serde(serialize_with = "crate::activation::serialize")]
     pub hidden_act: Activation,
     /// Added to the variance in every layer norm.
     pub layer_norm_eps: f64,
     /// Id of the token that opens a text.
     pub bos_token_id: u32,
     /// Id of the token whose position is pooled. The historic value 2 stands for "pool at the
-    /// largest id", see [`TextConfig::pooled_position`].
+    /// largest id", as the transformers library does it.
     pub eos_token_id: u32,
     /// Id of the padding token. Not read: pads come after the pooled token and the tower is causal.
     pub pad_token_id: u32,
@@ -80,25 +81,10 @@ pub struct VisionConfig {
     /// Height and width of a patch in pixels.
     pub patch_size: usize,
     /// Activation of the feed-forward layer.
+    #[serde(serialize_with = "crate::activation::serialize")]
     pub hidden_act: Activation,
     /// Added to the variance in every layer norm.
     pub layer_norm_eps: f64,
-}
-
-/// The non-linearity of the feed-forward layers (`hidden_act`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `quick_gelu`: x * sigmoid(1.702 x). OpenAI's own checkpoints.
-    QuickGelu,
-    /// `gelu`: x * Phi(x), with the error function.
-    Gelu,
-    /// `gelu_pytorch_tanh`, also spelled `gelu_new` and `gelu_fast`: the tanh approximation of
-    /// [`Activation::Gelu`].
-    GeluTanh,
-    /// `relu`: max(x, 0).
-    Relu,
-    /// `silu`, also spelled `swish`: x * sigmoid(x).
-    Silu,
 }
 
 impl ClipConfig {
@@ -137,7 +123,7 @@ impl ClipConfig {
         self.vision.validate()
     }
 
-    fn from_value(value: &Value) -> Result<Self, LoadError> {
+    pub(crate) fn from_value(value: &Value) -> Result<Self, LoadError> {
         let top = Section::top(CONFIG_FILE, value)?;
         if let Some(kind) = top.get::<String>("model_type")?
             && kind != "clip"
@@ -165,7 +151,7 @@ impl ClipConfig {
 }
 
 impl TextConfig {
-    fn from_section(s: Section<'_>) -> Result<Self, LoadError> {
+    pub(crate) fn from_section(s: Section<'_>) -> Result<Self, LoadError> {
         let default = Self::default();
         Ok(Self {
             vocab_size: s.get_or("vocab_size", default.vocab_size)?,
@@ -174,7 +160,7 @@ impl TextConfig {
             num_hidden_layers: s.get_or("num_hidden_layers", default.num_hidden_layers)?,
             num_attention_heads: s.get_or("num_attention_heads", default.num_attention_heads)?,
             max_position_embeddings: s.get_or("max_position_embeddings", default.max_position_embeddings)?,
-            hidden_act: s.get_or("hidden_act", default.hidden_act)?,
+            hidden_act: s.activation("hidden_act", default.hidden_act)?,
             layer_norm_eps: s.get_or("layer_norm_eps", default.layer_norm_eps)?,
             bos_token_id: s.get_or("bos_token_id", default.bos_token_id)?,
             eos_token_id: s.get_or("eos_token_id", default.eos_token_id)?,
@@ -189,21 +175,10 @@ impl TextConfig {
         heads("text_config", self.hidden_size, self.num_attention_heads)?;
         epsilon("text_config", self.layer_norm_eps)
     }
-
-    /// The position whose final state stands for the text: the first `eos_token_id`, as the
-    /// transformers library does it. With the historic `eos_token_id` 2 it is the first largest id.
-    /// A text without an end token pools position 0, again like the library.
-    pub fn pooled_position(&self, ids: &[u32]) -> usize {
-        if self.eos_token_id == 2 {
-            let largest = ids.iter().max();
-            return ids.iter().position(|id| Some(id) == largest).unwrap_or(0);
-        }
-        ids.iter().position(|&id| id == self.eos_token_id).unwrap_or(0)
-    }
 }
 
 impl VisionConfig {
-    fn from_section(s: Section<'_>) -> Result<Self, LoadError> {
+    pub(crate) fn from_section(s: Section<'_>) -> Result<Self, LoadError> {
         let default = Self::default();
         Ok(Self {
             hidden_size: s.get_or("hidden_size", default.hidden_size)?,
@@ -213,12 +188,12 @@ impl VisionConfig {
             num_channels: s.get_or("num_channels", default.num_channels)?,
             image_size: s.get_or("image_size", default.image_size)?,
             patch_size: s.get_or("patch_size", default.patch_size)?,
-            hidden_act: s.get_or("hidden_act", default.hidden_act)?,
+            hidden_act: s.activation("hidden_act", default.hidden_act)?,
             layer_norm_eps: s.get_or("layer_norm_eps", default.layer_norm_eps)?,
         })
     }
 
-    fn validate(&self) -> Result<(), LoadError> {
+    pub(crate) fn validate(&self) -> Result<(), LoadError> {
         bound("vision_config.num_channels", self.num_channels, 3, 3)?;
         bound("vision_config.image_size", self.image_size, 1, 4096)?;
         bound("vision_config.patch_size", self.patch_size, 1, self.image_size)?;
@@ -283,53 +258,6 @@ impl Default for ClipConfig {
             projection_dim: 512,
             logit_scale_init_value: 2.6592,
         }
-    }
-}
-
-impl Activation {
-    /// The name to write into a `config.json`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::QuickGelu => "quick_gelu",
-            Self::Gelu => "gelu",
-            Self::GeluTanh => "gelu_pytorch_tanh",
-            Self::Relu => "relu",
-            Self::Silu => "silu",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "quick_gelu" => Self::QuickGelu,
-            "gelu" | "gelu_python" => Self::Gelu,
-            "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Self::GeluTanh,
-            "relu" => Self::Relu,
-            "silu" | "swish" => Self::Silu,
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for Activation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Activation {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for Activation {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        Self::from_name(&name).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "the activation '{name}' is not known; known are quick_gelu, gelu, gelu_pytorch_tanh, relu and silu"
-            ))
-        })
     }
 }
 
@@ -461,14 +389,5 @@ mod tests {
             let error = ClipConfig::from_json(json).expect_err(json).to_string();
             assert!(error.contains(key) && error.contains(words), "{json}: {error}");
         }
-    }
-
-    #[test]
-    fn the_pooled_position_is_the_first_end_token_or_the_largest_id() {
-        let mut text = TextConfig { eos_token_id: 9, ..TextConfig::default() };
-        assert_eq!(text.pooled_position(&[1, 5, 9, 12, 9]), 2);
-        assert_eq!(text.pooled_position(&[1, 5]), 0);
-        text.eos_token_id = 2;
-        assert_eq!(text.pooled_position(&[1, 5, 12, 2, 12]), 2);
     }
 }

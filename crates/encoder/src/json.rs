@@ -6,6 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::activation::{self, Activation};
 use crate::error::LoadError;
 
 /// One object of a JSON file.
@@ -40,6 +41,11 @@ impl<'a> Section<'a> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether the key is there and null, where that is not the same as being absent.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
     /// The typed value of a key, when present and not null.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, LoadError> {
         self.value(key)
@@ -53,6 +59,87 @@ impl<'a> Section<'a> {
     /// The typed value of a key, or the library's default.
     pub(crate) fn get_or<T: DeserializeOwned>(&self, key: &str, default: T) -> Result<T, LoadError> {
         Ok(self.get(key)?.unwrap_or(default))
+    }
+
+    /// An object below this one; an absent or null one is empty, so that every key takes its default.
+    pub(crate) fn section(&self, key: &'a str) -> Result<Section<'a>, LoadError> {
+        static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Object(Map::new()));
+        Section::new(self.file, key, self.value(key).unwrap_or(&EMPTY))
+    }
+
+    /// Refuses keys that would change the result and are not supported, unless they say "no".
+    pub(crate) fn refuse(&self, keys: &[&str]) -> Result<(), LoadError> {
+        for key in keys {
+            match self.value(key) {
+                None | Some(Value::Bool(false)) => {}
+                Some(Value::Object(map)) if map.is_empty() => {}
+                Some(value) => {
+                    let reason =
+                        format!("is {value}, an option that is not supported; use another checkpoint");
+                    return Err(self.error(key, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The activation that a key names.
+    pub(crate) fn activation(&self, key: &str, default: Activation) -> Result<Activation, LoadError> {
+        let Some(name) = self.get::<String>(key)? else { return Ok(default) };
+        activation::from_name(&name).ok_or_else(|| {
+            let known = "quick_gelu, gelu, gelu_pytorch_tanh, relu, silu and tanh";
+            self.error(key, format!("is '{name}', an activation that is not known; known are {known}"))
+        })
+    }
+
+    /// A whole number of a key, checked against its bounds.
+    pub(crate) fn size(
+        &self,
+        key: &str,
+        default: usize,
+        (min, max): (usize, usize),
+    ) -> Result<usize, LoadError> {
+        let found = self.get_or(key, default)?;
+        if (min..=max).contains(&found) {
+            return Ok(found);
+        }
+        let reason = format!("is {found}, but must be {min} to {max}; use the config.json of these weights");
+        Err(self.error(key, reason))
+    }
+
+    /// What is added to a variance, checked against its bounds.
+    pub(crate) fn epsilon(&self, key: &str, default: f64) -> Result<f64, LoadError> {
+        let eps = self.get_or(key, default)?;
+        if eps.is_finite() && eps > 0.0 && eps < 1.0 {
+            return Ok(eps);
+        }
+        Err(self.error(key, format!("is {eps}, but must be between 0 and 1, usually {default:e}")))
+    }
+
+    /// Heads that do not divide the width.
+    pub(crate) fn heads_error(&self, heads: usize, hidden: usize) -> LoadError {
+        let reason = format!(
+            "is {heads}, which does not divide hidden_size {hidden}; use the config.json of these weights"
+        );
+        self.error("num_attention_heads", reason)
+    }
+
+    /// Height and width: one number for both, or two.
+    pub(crate) fn pair(&self, key: &str, default: usize, max: usize) -> Result<(usize, usize), LoadError> {
+        let pair = match self.value(key) {
+            Some(Value::Array(_)) => {
+                let [height, width]: [usize; 2] = self.get_or(key, [default; 2])?;
+                (height, width)
+            }
+            _ => {
+                let side = self.get_or(key, default)?;
+                (side, side)
+            }
+        };
+        if pair.0.min(pair.1) == 0 || pair.0.max(pair.1) > max {
+            return Err(self.error(key, format!("is {pair:?}, but must be 1 to {max} pixels")));
+        }
+        Ok(pair)
     }
 
     /// An error about a key of this object.

@@ -1,34 +1,27 @@
 //! A loaded dual encoder.
 //!
-//! Owns: putting the pieces of a model directory together, the model id, batching of both towers.
-//! Does not own threads of its own or queues: callers bring whole batches.
+//! Owns: putting the pieces of a model directory together, the model id, what there is to say about a
+//! model, and checks of what goes into the towers. Does not own threads of its own or queues: callers
+//! bring whole batches.
 
 use std::path::Path;
 
-use candle_core::Tensor;
 use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImage, PreparedText};
 
-use crate::config::ClipConfig;
 use crate::error::LoadError;
+use crate::family::{Directory, Family, Parts};
 use crate::preprocess::Preprocessing;
-use crate::tokenizer::{Cleaning, Kind, Padding, TOKENIZER_FILE, TextRules, TextTokenizer};
-use crate::tower::{TextTower, VisionTower};
-use crate::weights::{Weights, tensor_shapes};
+use crate::tokenizer::{TOKENIZER_FILE, TextTokenizer};
+use crate::tower::text::{Attention, Pooling};
+use crate::weights::Inventory;
 
-/// Positions that go through a tower at once: enough to keep the matrix products busy, few enough
-/// that activations stay near the cache and memory does not grow with the caller's batch.
-const POSITIONS_PER_PASS: usize = 2048;
-
-/// Both towers of one CLIP model, with its tokenizer and preprocessing.
+/// Both towers of one model, with its tokenizer and preprocessing.
 ///
-/// Computes in `f32` on the CPU. What an input is batched with changes its embedding by rounding only.
+/// Computes in `f32` on the CPU. The same call gives the same bits, run after run; what an input is
+/// batched with changes its embedding by rounding at most.
 pub struct DualEncoder {
-    config: ClipConfig,
-    preprocessing: Preprocessing,
-    tokenizer: TextTokenizer,
-    text: TextTower,
-    vision: VisionTower,
-    logit_scale: f32,
+    family: Family,
+    parts: Parts,
     parameters: u64,
     model_id: ModelId,
 }
@@ -36,6 +29,7 @@ pub struct DualEncoder {
 impl std::fmt::Debug for DualEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DualEncoder")
+            .field("family", &self.family)
             .field("model_id", &self.model_id)
             .field("parameters", &self.parameters)
             .finish_non_exhaustive()
@@ -43,52 +37,53 @@ impl std::fmt::Debug for DualEncoder {
 }
 
 impl DualEncoder {
-    /// Loads a Hugging Face `CLIPModel` directory: `config.json`, `preprocessor_config.json`,
-    /// `tokenizer.json` (or `vocab.json` and `merges.txt`) and `model.safetensors` (or shards with
-    /// `model.safetensors.index.json`) in F32, F16 or BF16.
+    /// Loads a model directory of any known [`Family`], recognised by its files alone: the
+    /// configuration, `preprocessor_config.json` (Hugging Face), the tokenizer's files, and the weights
+    /// in F32, F16 or BF16 as safetensors (one file or shards with an index) or PyTorch's `.bin`.
+    ///
+    /// Weights are read through a memory mapping into the layout of the matrix product, once; the
+    /// mapping of what was copied is given back while loading, so that no weight is in memory twice.
     ///
     /// # Errors
-    /// See [`LoadError`]; nothing that is missing is ever made up.
+    /// See [`LoadError`]; nothing that is missing is ever made up, and nothing that is there is ignored.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
-        let config = ClipConfig::from_dir(dir)?;
-        let preprocessing = Preprocessing::from_dir(dir, &config.vision)?;
-        let tokenizer = clip_tokenizer(dir, &config)?;
-        let shapes = tensor_shapes(&config);
-        let weights = Weights::open(dir, &shapes)?;
-        let parameters = shapes.values().map(|shape| shape.iter().product::<usize>() as u64).sum();
-        let (model_id, towers) = rayon::join(
-            || model_id(&weights, &config, &preprocessing, &tokenizer),
-            || {
-                Ok::<_, LoadError>((
-                    TextTower::load(&weights, &config)?,
-                    VisionTower::load(&weights, &config)?,
-                ))
-            },
-        );
-        let (text, vision) = towers?;
-        let logit_scale = weights.values("logit_scale")?[0];
-        let model_id = model_id?;
-        Ok(Self { config, preprocessing, tokenizer, text, vision, logit_scale, parameters, model_id })
+        let directory = Directory::open(dir)?;
+        let weights = directory.weights()?;
+        let parts = directory.load(&weights)?;
+        check_pooling(&parts)?;
+        let inventory = weights.finish()?;
+        let model_id = model_id(directory.family, &inventory, &parts)?;
+        Ok(Self { family: directory.family, parts, parameters: inventory.parameters, model_id })
     }
 
-    /// The shape of the model.
-    pub fn config(&self) -> &ClipConfig {
-        &self.config
+    /// The family it belongs to.
+    pub fn family(&self) -> Family {
+        self.family
     }
 
     /// How it wants its images.
     pub fn preprocessing(&self) -> &Preprocessing {
-        &self.preprocessing
+        &self.parts.preprocessing
     }
 
     /// How it reads text.
     pub fn tokenizer(&self) -> &TextTokenizer {
-        &self.tokenizer
+        &self.parts.tokenizer
+    }
+
+    /// Height and width of the image tower's input, in pixels.
+    pub fn image_size(&self) -> (usize, usize) {
+        self.parts.vision.spec.image
     }
 
     /// As stored: the natural logarithm of what cosines are multiplied by to give logits.
     pub fn logit_scale(&self) -> f32 {
-        self.logit_scale
+        self.parts.logit_scale
+    }
+
+    /// What is added to the scaled cosines, in the families that have it.
+    pub fn logit_bias(&self) -> Option<f32> {
+        self.parts.logit_bias
     }
 
     /// Number of weights in both towers.
@@ -96,8 +91,52 @@ impl DualEncoder {
         self.parameters
     }
 
-    /// Embeds token sequences, in order. Sequences carry their special tokens; what follows the
-    /// pooled position, padding included, is not looked at.
+    /// What there is to know about the model: labels with what belongs to them, in reading order.
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let Parts { text, vision, preprocessing, tokenizer, logit_scale, logit_bias } = &self.parts;
+        let (height, width) = vision.spec.image;
+        let (high, wide) = vision.spec.patch;
+        let bias = logit_bias.map_or(String::new(), |bias| format!(", bias {bias:.4}"));
+        let mut lines = vec![
+            ("family", self.family.to_string()),
+            ("model id", self.model_id.to_string()),
+            ("parameters", grouped(self.parameters)),
+            ("dimensions", self.dim().to_string()),
+            ("logit scale", format!("exp({logit_scale:.4}) = {:.2}{bias}", logit_scale.exp())),
+            ("image tower", vision.spec.transformer.to_string()),
+            (
+                "  input",
+                format!(
+                    "{height} x {width} pixels in patches of {high} x {wide}, {} positions",
+                    vision.spec.positions()
+                ),
+            ),
+            ("  pooling", vision.spec.pooling.to_string()),
+            ("text tower", text.spec.transformer.to_string()),
+            (
+                "  input",
+                format!(
+                    "{} tokens of {} known, {}",
+                    tokenizer.context_length(),
+                    grouped(text.spec.vocab_size as u64),
+                    text.spec.attention
+                ),
+            ),
+            ("  pooling", text.spec.pooling.to_string()),
+        ];
+        lines.extend(preprocessing.describe());
+        let text = tokenizer.describe();
+        lines.extend([
+            ("tokenizer", format!("{} of {} tokens", text.algorithm, grouped(text.vocab_size as u64))),
+            ("  cleaning", text.cleaning),
+            ("  truncation", text.truncation),
+            ("  padding", text.padding),
+        ]);
+        lines
+    }
+
+    /// Embeds token sequences, in order. Sequences carry their special tokens; padding behind them is
+    /// treated as the family treats it.
     ///
     /// # Errors
     /// [`EncodeError::Model`] when a sequence is empty, longer than the context, or holds an id
@@ -108,36 +147,22 @@ impl DualEncoder {
     }
 
     fn embed_sequences(&self, sequences: &[&[u32]]) -> Result<Vec<Embedding>, EncodeError> {
-        let cut = sequences.iter().map(|ids| self.cut(ids)).collect::<Result<Vec<_>, _>>()?;
-        // Texts of like length share a pass, so that little of it is padding.
-        let mut order: Vec<usize> = (0..cut.len()).collect();
-        order.sort_by_key(|&i| cut[i].len());
-        let mut embeddings: Vec<Option<Embedding>> = vec![None; cut.len()];
-        let mut rest = order.as_slice();
-        while !rest.is_empty() {
-            let (pass, later) = rest.split_at(texts_per_pass(rest, &cut));
-            let batch: Vec<&[u32]> = pass.iter().map(|&i| cut[i]).collect();
-            let rows = to_embeddings(self.text.forward(&batch))?;
-            for (&i, embedding) in pass.iter().zip(rows) {
-                embeddings[i] = Some(embedding);
-            }
-            rest = later;
-        }
-        Ok(embeddings.into_iter().flatten().collect())
+        let relevant = sequences.iter().map(|ids| self.relevant(ids)).collect::<Result<Vec<_>, _>>()?;
+        to_embeddings(self.parts.text.forward(&relevant), self.dim())
     }
 
-    /// The sequence up to its pooled position.
-    fn cut<'a>(&self, ids: &'a [u32]) -> Result<&'a [u32], EncodeError> {
-        let text = &self.config.text;
+    /// The checked sequence, without what cannot matter.
+    fn relevant<'a>(&self, ids: &'a [u32]) -> Result<&'a [u32], EncodeError> {
+        let spec = &self.parts.text.spec;
         let fail = |reason: String| Err(EncodeError::Model { reason });
-        if ids.is_empty() || ids.len() > text.max_position_embeddings {
-            let max = text.max_position_embeddings;
+        if ids.is_empty() || ids.len() > spec.context {
+            let max = spec.context;
             return fail(format!("a sequence has {} tokens, but the text tower reads 1 to {max}", ids.len()));
         }
-        if let Some(id) = ids.iter().find(|&&id| id as usize >= text.vocab_size) {
-            return fail(format!("token id {id} is outside the vocabulary of {}", text.vocab_size));
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= spec.vocab_size) {
+            return fail(format!("token id {id} is outside the vocabulary of {}", spec.vocab_size));
         }
-        Ok(&ids[..=text.pooled_position(ids)])
+        Ok(self.parts.text.relevant(ids))
     }
 }
 
@@ -147,37 +172,32 @@ impl Encode for DualEncoder {
     }
 
     fn dim(&self) -> usize {
-        self.config.projection_dim
+        self.parts.vision.out()
     }
 
     fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, EncodeError> {
-        self.preprocessing.prepare(bytes)
+        self.parts.preprocessing.prepare(bytes)
     }
 
     fn prepare_text(&self, text: &str) -> Result<PreparedText, EncodeError> {
-        self.tokenizer.prepare(text)
+        self.parts.tokenizer.prepare(text)
     }
 
     fn split_text<'t>(&self, text: &'t str) -> Vec<&'t str> {
-        self.tokenizer.split(text)
+        self.parts.tokenizer.split(text)
     }
 
     fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
-        let side = self.config.vision.image_size;
-        if let Some(image) = images.iter().find(|image| image.values.len() != 3 * side * side) {
+        let (height, width) = self.image_size();
+        if let Some(image) = images.iter().find(|image| image.values.len() != 3 * height * width) {
             let reason = format!(
-                "a prepared image has {} values, but the image tower reads 3 x {side} x {side}; prepare it with this model",
+                "a prepared image has {} values, but the image tower reads 3 x {height} x {width}; prepare it with this model",
                 image.values.len()
             );
             return Err(EncodeError::Model { reason });
         }
-        let per_pass = (POSITIONS_PER_PASS / self.config.vision.num_positions()).max(1);
-        let mut embeddings = Vec::with_capacity(images.len());
-        for pass in images.chunks(per_pass) {
-            let batch: Vec<&[f32]> = pass.iter().map(|image| &*image.values).collect();
-            embeddings.extend(to_embeddings(self.vision.forward(&batch))?);
-        }
-        Ok(embeddings)
+        let images: Vec<&[f32]> = images.iter().map(|image| &*image.values).collect();
+        to_embeddings(self.parts.vision.forward(&images), self.dim())
     }
 
     fn encode_texts(&self, texts: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError> {
@@ -186,68 +206,60 @@ impl Encode for DualEncoder {
     }
 }
 
-/// How many of the texts, sorted by length, fit one pass when padded to the longest of them.
-fn texts_per_pass(order: &[usize], cut: &[&[u32]]) -> usize {
-    let fits = |n: usize| n * cut[order[n - 1]].len() <= POSITIONS_PER_PASS;
-    (1..=order.len()).take_while(|&n| fits(n)).last().unwrap_or(1)
-}
-
-fn to_embeddings(features: candle_core::Result<Tensor>) -> Result<Vec<Embedding>, EncodeError> {
-    let rows = features
-        .and_then(|features| features.to_vec2::<f32>())
-        .map_err(|e| EncodeError::Model { reason: e.to_string() })?;
-    rows.into_iter()
+fn to_embeddings(rows: Vec<f32>, dim: usize) -> Result<Vec<Embedding>, EncodeError> {
+    rows.chunks_exact(dim)
         .map(|row| {
-            Embedding::new(row)
+            Embedding::new(row.to_vec())
                 .map_err(|e| EncodeError::Model { reason: format!("a tower's output is no direction: {e}") })
         })
         .collect()
 }
 
-/// The tokenizer of a `CLIPModel`: causal, so without padding, and pooled at its end token.
-fn clip_tokenizer(dir: &Path, config: &ClipConfig) -> Result<TextTokenizer, LoadError> {
-    let text = &config.text;
-    let tokenizer = TextTokenizer::from_dir(
-        dir,
-        &TextRules {
-            context_length: Some(text.max_position_embeddings),
-            vocab_size: text.vocab_size,
-            padding: Padding::None,
-            cleaning: Cleaning::None,
-            default_kind: Kind::ClipBpe,
-            tokenizer_kwargs: None,
-        },
-    )?;
-    let ids = tokenizer.probe()?;
-    if text.pooled_position(&ids) + 1 != ids.len() {
-        let reason = format!(
-            "turns 'a' into {ids:?}, which does not end in the token that text_config.eos_token_id {} pools at",
-            text.eos_token_id
-        );
-        return Err(LoadError::Tokenizer { file: TOKENIZER_FILE.to_owned(), reason });
+/// A tower that pools at the end token needs a tokenizer that ends texts with it.
+fn check_pooling(parts: &Parts) -> Result<(), LoadError> {
+    let spec = &parts.text.spec;
+    let by_token = matches!(spec.pooling, Pooling::FirstOf(_) | Pooling::Argmax);
+    if spec.attention != Attention::Causal || !by_token {
+        return Ok(());
     }
-    Ok(tokenizer)
+    let ids = parts.tokenizer.probe()?;
+    if !ids.is_empty() && parts.text.pooled_position(&ids) + 1 == ids.len() {
+        return Ok(());
+    }
+    let reason = format!("turns 'a' into {ids:?}, but the text tower pools {}", spec.pooling);
+    Err(LoadError::Tokenizer { file: TOKENIZER_FILE.to_owned(), reason })
 }
 
-/// A digest over everything that decides an embedding: weights in name order, configuration,
-/// preprocessing and tokenizer, each in canonical form. How the weights are split into files and how
-/// the settings are spelled makes no difference.
-fn model_id(
-    weights: &Weights,
-    config: &ClipConfig,
-    preprocessing: &Preprocessing,
-    tokenizer: &TextTokenizer,
-) -> Result<ModelId, LoadError> {
+/// A digest over everything that decides an embedding: weights in name order, what the configuration
+/// means for the towers, preprocessing and tokenizer, each in canonical form. How the weights are split
+/// into files and how the settings are spelled makes no difference.
+fn model_id(family: Family, inventory: &Inventory, parts: &Parts) -> Result<ModelId, LoadError> {
+    let json = |spec: Result<String, serde_json::Error>| spec.expect("plain numbers and strings serialise");
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"diptych model 1\n");
-    weights.hash_into(&mut hasher);
+    hasher.update(b"diptych model 2\n");
     for (name, text) in [
-        ("config", config.to_json()),
-        ("preprocessing", preprocessing.to_json()),
-        ("tokenizer", tokenizer.definition()?),
+        ("family", family.to_string()),
+        ("weights", inventory.digest.to_string()),
+        ("text", json(serde_json::to_string(&parts.text.spec))),
+        ("vision", json(serde_json::to_string(&parts.vision.spec))),
+        ("preprocessing", parts.preprocessing.to_json()),
+        ("tokenizer", parts.tokenizer.definition()?),
     ] {
         hasher.update(format!("{name} {}\n", text.len()).as_bytes());
         hasher.update(text.as_bytes());
     }
     Ok(ModelId(Digest(*hasher.finalize().as_bytes())))
+}
+
+/// A number with its thousands apart.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }

@@ -13,7 +13,7 @@ use diptych_encoder::{DualEncoder, WEIGHTS_FILE};
 
 fn images(encoder: &DualEncoder, n: usize) -> Vec<PreparedImage> {
     let mut noise = Noise::new(9);
-    let side = encoder.config().vision.image_size;
+    let side = encoder.image_size().0;
     (0..n)
         .map(|_| PreparedImage {
             values: (0..3 * side * side).map(|_| 2.0 * noise.next()).collect(),
@@ -59,7 +59,7 @@ fn padding_changes_nothing() {
     let dir = tiny_model();
     let encoder = DualEncoder::load(dir.path()).unwrap();
     let plain: Vec<Vec<u32>> = texts(&encoder, 12).into_iter().map(|t| t.ids).collect();
-    for pad in [0, 5, encoder.config().text.eos_token_id] {
+    for pad in [0, 5, tiny_config().text.eos_token_id] {
         let mut padded = plain.clone();
         padded.iter_mut().for_each(|ids| ids.resize(24, pad));
         let (a, b) = (encoder.encode_ids(&plain).unwrap(), encoder.encode_ids(&padded).unwrap());
@@ -71,7 +71,7 @@ fn padding_changes_nothing() {
 fn long_text_keeps_its_end_token_and_says_what_was_cut() {
     let dir = tiny_model();
     let encoder = DualEncoder::load(dir.path()).unwrap();
-    let eos = encoder.config().text.eos_token_id;
+    let eos = tiny_config().text.eos_token_id;
     let short = encoder.prepare_text("  The CAT ").unwrap();
     assert_eq!((short.ids.len(), short.truncated_tokens), (4, 0));
     let long = encoder.prepare_text(&"cat ".repeat(30)).unwrap();

@@ -99,7 +99,7 @@ impl Settings {
     /// `model_max_length`, unless it stands for "no limit".
     pub(super) fn model_max_length(&self) -> Option<usize> {
         let length = self.values.get("model_max_length")?.as_f64()?;
-        (length >= 1.0 && length < LENGTH_SANE).then_some(length as usize)
+        (1.0..LENGTH_SANE).contains(&length).then_some(length as usize)
     }
 
     /// Whether padding goes in front of the text. Gemma's class does so unless told otherwise.

@@ -3,10 +3,12 @@
 
 #![allow(dead_code)]
 
+pub mod formula;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use diptych_encoder::{ClipConfig, Preprocessing, TextConfig, VisionConfig, WEIGHTS_FILE, tensor_shapes};
+use diptych_encoder::{ClipConfig, Preprocessing, TextConfig, VisionConfig, WEIGHTS_FILE};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -97,6 +99,58 @@ pub fn tiny_config() -> ClipConfig {
     }
 }
 
+/// Every tensor of a `CLIPModel` with its shape, under the names that are published.
+pub fn tensor_shapes(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
+    let (text, vision) = (&config.text, &config.vision);
+    let mut shapes = BTreeMap::new();
+    let mut add = |name: String, shape: &[usize]| {
+        shapes.insert(name, shape.to_vec());
+    };
+    add("logit_scale".into(), &[]);
+    add("text_projection.weight".into(), &[config.projection_dim, text.hidden_size]);
+    add("visual_projection.weight".into(), &[config.projection_dim, vision.hidden_size]);
+    let embeddings = "text_model.embeddings";
+    add(format!("{embeddings}.token_embedding.weight"), &[text.vocab_size, text.hidden_size]);
+    add(format!("{embeddings}.position_embedding.weight"), &[text.max_position_embeddings, text.hidden_size]);
+    let embeddings = "vision_model.embeddings";
+    let patch = [vision.hidden_size, vision.num_channels, vision.patch_size, vision.patch_size];
+    add(format!("{embeddings}.class_embedding"), &[vision.hidden_size]);
+    add(format!("{embeddings}.patch_embedding.weight"), &patch);
+    add(format!("{embeddings}.position_embedding.weight"), &[vision.num_positions(), vision.hidden_size]);
+    for (norm, width) in [
+        ("text_model.final_layer_norm", text.hidden_size),
+        // Spelled like this in every published checkpoint.
+        ("vision_model.pre_layrnorm", vision.hidden_size),
+        ("vision_model.post_layernorm", vision.hidden_size),
+    ] {
+        add(format!("{norm}.weight"), &[width]);
+        add(format!("{norm}.bias"), &[width]);
+    }
+    for (tower, layers, hidden, inner) in [
+        ("text_model", text.num_hidden_layers, text.hidden_size, text.intermediate_size),
+        ("vision_model", vision.num_hidden_layers, vision.hidden_size, vision.intermediate_size),
+    ] {
+        for layer in 0..layers {
+            for (part, out, input) in [
+                ("self_attn.q_proj", hidden, hidden),
+                ("self_attn.k_proj", hidden, hidden),
+                ("self_attn.v_proj", hidden, hidden),
+                ("self_attn.out_proj", hidden, hidden),
+                ("mlp.fc1", inner, hidden),
+                ("mlp.fc2", hidden, inner),
+            ] {
+                add(format!("{tower}.encoder.layers.{layer}.{part}.weight"), &[out, input]);
+                add(format!("{tower}.encoder.layers.{layer}.{part}.bias"), &[out]);
+            }
+            for norm in ["layer_norm1", "layer_norm2"] {
+                add(format!("{tower}.encoder.layers.{layer}.{norm}.weight"), &[hidden]);
+                add(format!("{tower}.encoder.layers.{layer}.{norm}.bias"), &[hidden]);
+            }
+        }
+    }
+    shapes
+}
+
 /// Random weights for a configuration: layer norms near one, everything else small.
 pub fn random_tensors(config: &ClipConfig, seed: u64) -> Tensors {
     let mut noise = Noise::new(seed);
@@ -150,6 +204,31 @@ pub fn write_vocab_and_merges(dir: &Path) {
     std::fs::write(dir.join("vocab.json"), Value::Object(vocab).to_string()).expect("writes");
     std::fs::write(dir.join("merges.txt"), format!("#version: 0.2\n{}\n", MERGES.join("\n")))
         .expect("writes");
+}
+
+/// A tokenizer that knows one letter and, around it, the given ids under CLIP's names: all that towers
+/// need that are fed with ids. `begin` is in the vocabulary in any case, `surround` says whether in texts.
+pub fn letter_tokenizer(begin: u32, end: u32, surround: bool) -> String {
+    let ids = [("<|startoftext|>", begin), ("<|endoftext|>", end)];
+    let [first, last] = ids.map(|(name, _)| json!({"SpecialToken": {"id": name, "type_id": 0}}));
+    let letter = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let single = if surround { vec![first, letter, last] } else { vec![letter, last] };
+    let specials: serde_json::Map<String, Value> = ids
+        .iter()
+        .map(|(name, id)| ((*name).to_owned(), json!({"id": name, "ids": [id], "tokens": [name]})))
+        .collect();
+    let added = ids.map(|(name, id)| {
+        json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false, "special": true})
+    });
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": specials},
+        "decoder": null,
+        "model": {"type": "BPE", "vocab": {"a": 5, "<|startoftext|>": begin, "<|endoftext|>": end}, "merges": []},
+    })
+    .to_string()
 }
 
 /// A whole model directory with random weights.

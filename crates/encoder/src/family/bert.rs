@@ -1,0 +1,203 @@
+//! BERT and RoBERTa as text towers.
+//!
+//! Owns: the names of `BertModel`'s tensors, its embeddings, and how padding is masked. Which state
+//! stands for a text and what maps it to the shared space is the family's affair.
+
+use serde_json::Value;
+
+use crate::activation::Activation;
+use crate::error::LoadError;
+use crate::json::Section;
+use crate::tower::TextTower;
+use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
+use crate::tower::text::{Attention, Pooling, TextSpec};
+use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
+use crate::weights::Weights;
+
+/// The sizes of a BERT.
+pub(super) struct BertConfig {
+    pub(super) vocab_size: usize,
+    pub(super) hidden: usize,
+    pub(super) inner: usize,
+    pub(super) layers: usize,
+    pub(super) heads: usize,
+    pub(super) activation: Activation,
+    pub(super) eps: f64,
+    /// Rows of the position table.
+    pub(super) positions: usize,
+    /// Rows of the token type table; only the first is used.
+    pub(super) token_types: usize,
+    pub(super) pad_id: u32,
+    /// The row of a text's first position: RoBERTa counts from behind the pad's id.
+    pub(super) first_position: usize,
+}
+
+/// Which state leaves the tower.
+pub(super) enum Pooler {
+    /// A pooling of the last states.
+    State(Pooling),
+    /// The first state through BERT's own pooler, a linear layer with tanh.
+    Dense,
+}
+
+impl BertConfig {
+    /// Reads a `text_config`. Absent keys take the defaults of `BertConfig`.
+    pub(super) fn from_section(section: &Section<'_>) -> Result<Self, LoadError> {
+        let roberta = match section.get::<String>("model_type")?.as_deref() {
+            None | Some("bert" | "chinese_clip_text_model") => false,
+            Some("roberta" | "xlm-roberta") => true,
+            Some(kind) => {
+                let reason = format!(
+                    "is '{kind}', but known text towers are bert, roberta and xlm-roberta; use a checkpoint with one of these"
+                );
+                return Err(section.error("model_type", reason));
+            }
+        };
+        section.refuse(&["is_decoder", "add_cross_attention"])?;
+        match section.get::<String>("position_embedding_type")?.as_deref() {
+            None | Some("absolute") => {}
+            Some(kind) => {
+                let reason = format!("is '{kind}', but only 'absolute' is supported; use another checkpoint");
+                return Err(section.error("position_embedding_type", reason));
+            }
+        }
+        let pad_id: u32 = section.get_or("pad_token_id", u32::from(roberta))?;
+        let config = Self {
+            vocab_size: section.size("vocab_size", if roberta { 50265 } else { 30522 }, (1, 1 << 24))?,
+            hidden: section.size("hidden_size", 768, (1, 1 << 16))?,
+            inner: section.size("intermediate_size", 3072, (1, 1 << 18))?,
+            layers: section.size("num_hidden_layers", 12, (1, 1024))?,
+            heads: section.size("num_attention_heads", 12, (1, 1 << 12))?,
+            activation: section.activation("hidden_act", Activation::Gelu)?,
+            eps: section.epsilon("layer_norm_eps", 1e-12)?,
+            positions: section.size("max_position_embeddings", 512, (2, 1 << 16))?,
+            token_types: section.size("type_vocab_size", 2, (1, 16))?,
+            pad_id,
+            first_position: if roberta { pad_id as usize + 1 } else { 0 },
+        };
+        if !config.hidden.is_multiple_of(config.heads) {
+            return Err(section.heads_error(config.heads, config.hidden));
+        }
+        Ok(config)
+    }
+
+    /// Sizes from the shapes of the tensors, for families whose configuration gives only a name.
+    /// Heads are 64 wide in every published BERT of those.
+    pub(super) fn from_shapes(weights: &Weights, prefix: &str, roberta: bool) -> Result<Self, LoadError> {
+        let shape = |name: &str| -> Result<(usize, usize), LoadError> {
+            let name = format!("{prefix}{name}");
+            match weights.shape(&name)? {
+                [rows, columns] => Ok((*rows, *columns)),
+                found => Err(LoadError::TensorShape { name, expected: vec![0, 0], found: found.to_vec() }),
+            }
+        };
+        let (vocab_size, hidden) = shape("embeddings.word_embeddings.weight")?;
+        let layers = (0..)
+            .take_while(|i| weights.has(&format!("{prefix}encoder.layer.{i}.output.dense.weight")))
+            .count();
+        Ok(Self {
+            vocab_size,
+            hidden,
+            inner: shape("encoder.layer.0.intermediate.dense.weight")?.0,
+            layers,
+            heads: (hidden / 64).max(1),
+            activation: Activation::Gelu,
+            eps: if roberta { 1e-5 } else { 1e-12 },
+            positions: shape("embeddings.position_embeddings.weight")?.0,
+            token_types: shape("embeddings.token_type_embeddings.weight")?.0,
+            pad_id: u32::from(roberta),
+            first_position: if roberta { 2 } else { 0 },
+        })
+    }
+
+    /// Longest sequence, special tokens included.
+    pub(super) fn context(&self) -> usize {
+        self.positions - self.first_position
+    }
+}
+
+/// Loads the tower from below `prefix`; `head` maps the pooled state to the shared space.
+pub(super) fn tower(
+    weights: &Weights,
+    prefix: &str,
+    config: &BertConfig,
+    pooler: Pooler,
+    mut head: Head,
+) -> Result<TextTower, LoadError> {
+    let hidden = config.hidden;
+    let name = |part: &str| format!("{prefix}{part}");
+    let tokens = weights.take(&name("embeddings.word_embeddings.weight"), &[config.vocab_size, hidden])?;
+    let table = weights.take(&name("embeddings.position_embeddings.weight"), &[config.positions, hidden])?;
+    let types =
+        weights.take(&name("embeddings.token_type_embeddings.weight"), &[config.token_types, hidden])?;
+    // Every token is of the first type.
+    let positions = table[config.first_position * hidden..]
+        .chunks_exact(hidden)
+        .flat_map(|row| row.iter().zip(&types[..hidden]).map(|(p, t)| p + t))
+        .collect();
+    let pooling = match pooler {
+        Pooler::State(pooling) => pooling,
+        Pooler::Dense => {
+            let dense = Linear::load(weights, &name("pooler.dense"), (hidden, hidden), Bias::With)?;
+            head.0.insert(0, (dense, Some(Activation::Tanh)));
+            Pooling::First
+        }
+    };
+    let transformer = TransformerSpec {
+        hidden,
+        inner: config.inner,
+        layers: config.layers,
+        heads: config.heads,
+        activation: config.activation,
+        eps: config.eps,
+        norm: NormOrder::After,
+        qkv_bias: true,
+        layer_scale: false,
+    };
+    Ok(TextTower {
+        tokens,
+        positions,
+        embedding_norm: Some(LayerNorm::load(weights, &name("embeddings.LayerNorm"), hidden, config.eps)?),
+        blocks: Transformer::load(
+            weights,
+            |i| name(&format!("encoder.layer.{i}.")),
+            &BlockNames::BERT,
+            transformer.clone(),
+        )?,
+        final_norm: None,
+        head,
+        spec: TextSpec {
+            transformer,
+            vocab_size: config.vocab_size,
+            context: config.context(),
+            attention: Attention::Masked,
+            pooling,
+            pad_id: config.pad_id,
+        },
+    })
+}
+
+/// The tower of a Hugging Face family: `text_model.` with a linear projection.
+pub(super) fn projected(
+    weights: &Weights,
+    section: &Section<'_>,
+    pooler: Pooler,
+    out: usize,
+) -> Result<TextTower, LoadError> {
+    let config = BertConfig::from_section(section)?;
+    let head = Linear::load(weights, "text_projection", (out, config.hidden), Bias::Without)?;
+    tower(weights, "text_model.", &config, pooler, Head::linear(head))
+}
+
+/// The object that describes a tower. Old files carry both spellings; the library builds a whole
+/// configuration from the `_dict` one, defaults included, and lets it override the other.
+pub(super) fn tower_section<'a>(
+    top: &Section<'a>,
+    legacy: &'a str,
+    name: &'a str,
+) -> Result<Section<'a>, LoadError> {
+    match top.value(legacy) {
+        Some(Value::Object(_)) => top.section(legacy),
+        _ => top.section(name),
+    }
+}

@@ -1,0 +1,301 @@
+//! OpenCLIP's own format: `open_clip_config.json` with the weights under OpenCLIP's names.
+//!
+//! Owns: what `model_cfg` means for the towers, and OpenCLIP's own transformers. Towers of timm and of
+//! the transformers library within this format are `timm` and `bert`. BiomedCLIP is one of each.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::bert::{self, BertConfig, Pooler};
+use super::{OPEN_CLIP_CONFIG_FILE, Parts, timm};
+use crate::activation::Activation;
+use crate::error::LoadError;
+use crate::json::Section;
+use crate::preprocess::Preprocessing;
+use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
+use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
+use crate::tower::text::{Attention, Pooling, TextSpec};
+use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
+use crate::tower::vit::{self, VitSpec};
+use crate::tower::{TextTower, Vit};
+use crate::weights::Weights;
+
+/// Options of OpenCLIP's blocks that add layers nobody has published weights for.
+const CUSTOM_BLOCKS: [&str; 7] = [
+    "block_type",
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+];
+
+pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
+    let top = Section::top(OPEN_CLIP_CONFIG_FILE, config)?;
+    let model = top.section("model_cfg")?;
+    model.refuse(&["multimodal_cfg"])?;
+    let out = model.size("embed_dim", 512, (1, diptych_core::limits::DIM_MAX))?;
+    let activation =
+        if model.get_or("quick_gelu", false)? { Activation::QuickGelu } else { Activation::Gelu };
+    let text_cfg = model.section("text_cfg")?;
+    let vision_cfg = model.section("vision_cfg")?;
+    let vision = match vision_cfg.get::<String>("timm_model_name")? {
+        Some(_) => timm::vision_tower(weights, &vision_cfg, out)?,
+        None => vision_tower(weights, &vision_cfg, activation, out)?,
+    };
+    let hugging_face = text_cfg.get::<String>("hf_model_name")?;
+    let text = match &hugging_face {
+        Some(name) => hugging_face_tower(weights, &text_cfg, name, out)?,
+        None => text_tower(weights, &text_cfg, activation, out)?,
+    };
+    // A tokenizer of the transformers library instead of OpenCLIP's own.
+    let foreign = text_cfg.value("hf_tokenizer_name").is_some();
+    let rules = TextRules {
+        context_length: Some(text_cfg.get_or("context_length", 77)?.min(text.spec.context)),
+        vocab_size: text.spec.vocab_size,
+        padding: match (text.spec.attention, text.spec.pooling) {
+            (Attention::Full, _) | (_, Pooling::Last) if foreign => Padding::ToContext,
+            // OpenCLIP's own tokenizer pads with 0, whatever the files say.
+            (Attention::Full, _) | (_, Pooling::Last) => Padding::ToContextWith(0),
+            _ => Padding::None,
+        },
+        cleaning: if foreign { Cleaning::OpenClipHf } else { Cleaning::OpenClipSimple },
+        default_kind: if hugging_face.is_some() { Kind::Bert } else { Kind::ClipBpe },
+        tokenizer_kwargs: text_cfg.value("tokenizer_kwargs"),
+    };
+    let logit_bias = match weights.has("logit_bias") {
+        true => Some(weights.scalar("logit_bias")?),
+        false => None,
+    };
+    Ok(Parts {
+        preprocessing: Preprocessing::from_open_clip(config, vision.spec.image)?,
+        tokenizer: TextTokenizer::from_dir(dir, &rules)?,
+        text,
+        vision,
+        logit_scale: weights.scalar("logit_scale")?,
+        logit_bias,
+    })
+}
+
+/// The sizes of OpenCLIP's own blocks, for either tower.
+fn transformer(
+    section: &Section<'_>,
+    activation: Activation,
+    (width, heads): (usize, usize),
+) -> Result<TransformerSpec, LoadError> {
+    section.refuse(&CUSTOM_BLOCKS)?;
+    let activation = match (activation, section.value("act_kwargs")) {
+        (activation, None) => activation,
+        (Activation::Gelu, Some(_)) => gelu(&section.section("act_kwargs")?)?,
+        _ => {
+            let reason = "is there beside quick_gelu, which takes no options; use another checkpoint";
+            return Err(section.error("act_kwargs", reason));
+        }
+    };
+    if heads == 0 || !width.is_multiple_of(heads) {
+        let reason =
+            format!("is {width}, which {heads} heads do not divide; use the configuration of these weights");
+        return Err(section.error("width", reason));
+    }
+    let ratio: f64 = section.get_or("mlp_ratio", 4.0)?;
+    let inner = (width as f64 * ratio) as usize;
+    if inner == 0 || inner > 1 << 18 {
+        return Err(section.error("mlp_ratio", format!("is {ratio}, but is usually 4")));
+    }
+    let eps = match section.value("norm_kwargs") {
+        None => 1e-5,
+        Some(_) => section.section("norm_kwargs")?.epsilon("eps", 1e-5)?,
+    };
+    Ok(TransformerSpec {
+        hidden: width,
+        inner,
+        layers: section.size("layers", 12, (1, 1024))?,
+        heads,
+        activation,
+        eps,
+        norm: NormOrder::Before,
+        qkv_bias: true,
+        layer_scale: section.value("ls_init_value").is_some(),
+    })
+}
+
+/// PyTorch's GELU, exact or approximated.
+fn gelu(options: &Section<'_>) -> Result<Activation, LoadError> {
+    match options.get::<String>("approximate")?.as_deref() {
+        None | Some("none") => Ok(Activation::Gelu),
+        Some("tanh") => Ok(Activation::GeluTanh),
+        Some(kind) => Err(options.error("approximate", format!("is '{kind}', but known are none and tanh"))),
+    }
+}
+
+fn text_tower(
+    weights: &Weights,
+    section: &Section<'_>,
+    activation: Activation,
+    out: usize,
+) -> Result<TextTower, LoadError> {
+    section.refuse(&["embed_cls"])?;
+    let width = section.size("width", 512, (1, 1 << 16))?;
+    let heads = section.size("heads", 8, (1, 1 << 12))?;
+    let pooling = match section.get::<String>("pool_type")?.as_deref() {
+        None | Some("argmax") => Pooling::Argmax,
+        Some("eos") => Pooling::FirstOf(section.get_or("eos_id", 2)?),
+        Some("first") => Pooling::First,
+        Some("last") => Pooling::Last,
+        Some(kind) => {
+            let reason = format!("is '{kind}', but known are argmax, eos, first and last");
+            return Err(section.error("pool_type", reason));
+        }
+    };
+    let causal = !section.get_or("no_causal_mask", false)?;
+    let spec = TextSpec {
+        transformer: transformer(section, activation, (width, heads))?,
+        vocab_size: section.size("vocab_size", 49_408, (1, 1 << 24))?,
+        context: section.size("context_length", 77, (2, 1 << 16))?,
+        attention: if causal { Attention::Causal } else { Attention::Full },
+        pooling,
+        pad_id: section.get_or("pad_id", 0)?,
+    };
+    // Models with a text tower of their own class keep it below a prefix.
+    let prefix = if weights.has("text.token_embedding.weight") { "text." } else { "" };
+    let name = |part: &str| format!("{prefix}{part}");
+    let projection = name("text_projection");
+    let head = match section.get::<String>("proj_type")?.as_deref() {
+        Some("none") if width == out => Head(Vec::new()),
+        Some("none") => {
+            let reason = format!(
+                "is 'none', but width {width} is not embed_dim {out}; use the configuration of these weights"
+            );
+            return Err(section.error("proj_type", reason));
+        }
+        None | Some("linear") => Head::linear(match section.get_or("proj_bias", false)? {
+            true => Linear::load(weights, &projection, (out, width), Bias::With)?,
+            false => Linear::load_transposed(weights, &projection, (out, width))?,
+        }),
+        Some(kind) => {
+            return Err(section.error("proj_type", format!("is '{kind}', but known are linear and none")));
+        }
+    };
+    Ok(TextTower {
+        tokens: weights.take(&name("token_embedding.weight"), &[spec.vocab_size, width])?,
+        positions: weights.take(&name("positional_embedding"), &[spec.context, width])?.to_vec(),
+        embedding_norm: None,
+        blocks: Transformer::load(
+            weights,
+            |i| name(&format!("transformer.resblocks.{i}.")),
+            &BlockNames::OPEN_CLIP,
+            spec.transformer.clone(),
+        )?,
+        final_norm: Some(LayerNorm::load(weights, &name("ln_final"), width, spec.transformer.eps)?),
+        head,
+        spec,
+    })
+}
+
+/// A tower of the transformers library. The configuration gives only its name, so that sizes come
+/// from the tensors.
+fn hugging_face_tower(
+    weights: &Weights,
+    section: &Section<'_>,
+    model: &str,
+    out: usize,
+) -> Result<TextTower, LoadError> {
+    let roberta = model.to_lowercase().contains("roberta");
+    if !roberta && !model.to_lowercase().contains("bert") {
+        let reason =
+            format!("is '{model}', but known text towers are BERT and RoBERTa; use another checkpoint");
+        return Err(section.error("hf_model_name", reason));
+    }
+    let prefix = "text.transformer.";
+    let config = BertConfig::from_shapes(weights, prefix, roberta)?;
+    let pooler = match section.get::<String>("hf_pooler_type")?.as_deref() {
+        None | Some("mean_pooler") => Pooler::State(Pooling::Mean),
+        Some("max_pooler") => Pooler::State(Pooling::Max),
+        Some("cls_last_hidden_state_pooler") => Pooler::State(Pooling::First),
+        Some("cls_pooler") => Pooler::Dense,
+        Some(kind) => {
+            let reason = format!(
+                "is '{kind}', but known are mean_pooler, max_pooler, cls_pooler and cls_last_hidden_state_pooler"
+            );
+            return Err(section.error("hf_pooler_type", reason));
+        }
+    };
+    let hidden = config.hidden;
+    let kind = match section.value("hf_proj_type") {
+        None => Some("mlp".to_owned()).filter(|_| !section.is_null("hf_proj_type")),
+        Some(_) => section.get::<String>("hf_proj_type")?,
+    };
+    let layer = |name: &str, shape| Linear::load(weights, name, shape, Bias::Without);
+    let head = match kind.as_deref() {
+        None | Some("") if hidden == out => Head(Vec::new()),
+        Some("linear") => Head::linear(layer("text.proj", (out, hidden))?),
+        Some("mlp") => {
+            let middle = (hidden + out) / 2;
+            Head(vec![
+                (layer("text.proj.0", (middle, hidden))?, Some(Activation::Gelu)),
+                (layer("text.proj.2", (out, middle))?, None),
+            ])
+        }
+        other => {
+            let reason = format!("is {other:?}, but known are linear and mlp");
+            return Err(section.error("hf_proj_type", reason));
+        }
+    };
+    bert::tower(weights, prefix, &config, pooler, head)
+}
+
+fn vision_tower(
+    weights: &Weights,
+    section: &Section<'_>,
+    activation: Activation,
+    out: usize,
+) -> Result<Vit, LoadError> {
+    section.refuse(&["attentional_pool"])?;
+    if let Some(Value::Array(_)) = section.value("layers") {
+        let reason =
+            "is a list, which means a ResNet; only vision transformers are supported, use a ViT checkpoint";
+        return Err(section.error("layers", reason));
+    }
+    let width = section.size("width", 768, (1, 1 << 16))?;
+    let heads = width / section.size("head_width", 64, (1, 1 << 16))?;
+    let pooling = match section.get::<String>("pool_type")?.as_deref() {
+        None | Some("tok") => vit::Pooling::Class,
+        Some("avg") => vit::Pooling::MeanOfPatches,
+        Some(kind) => {
+            return Err(section.error("pool_type", format!("is '{kind}', but known are tok and avg")));
+        }
+    };
+    let image = section.pair("image_size", 224, 4096)?;
+    let spec = VitSpec {
+        transformer: transformer(section, activation, (width, heads))?,
+        image,
+        patch: section.pair("patch_size", 16, image.0.min(image.1))?,
+        class_token: true,
+        pooling,
+        norm_after_pooling: section.get_or("final_ln_after_pool", false)?,
+    };
+    let (high, wide) = spec.patch;
+    let norm = |part: &str| LayerNorm::load(weights, &format!("visual.{part}"), width, spec.transformer.eps);
+    let kernel = weights.take("visual.conv1.weight", &[width, 3, high, wide])?;
+    let class = weights.take("visual.class_embedding", &[width])?;
+    let positions = weights.take("visual.positional_embedding", &[spec.positions(), width])?;
+    let (class_row, patch_positions) = vit::split_positions(&positions, Some(&class));
+    Ok(Vit {
+        patch_embedding: Linear::new(&kernel, width, 3 * high * wide, None),
+        class_row,
+        patch_positions,
+        pre_norm: if section.get_or("no_ln_pre", false)? { None } else { Some(norm("ln_pre")?) },
+        blocks: Transformer::load(
+            weights,
+            |i| format!("visual.transformer.resblocks.{i}."),
+            &BlockNames::OPEN_CLIP,
+            spec.transformer.clone(),
+        )?,
+        post_norm: Some(norm("ln_post")?),
+        attention_pool: None,
+        head: Head::linear(Linear::load_transposed(weights, "visual.proj", (out, width))?),
+        spec,
+    })
+}

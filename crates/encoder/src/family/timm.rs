@@ -1,0 +1,251 @@
+//! Vision transformers of the timm library as image towers of OpenCLIP (`visual.trunk.`).
+//!
+//! Owns: what a timm model name says that its tensors do not (heads, activation, epsilon, pooling),
+//! the names of the tensors, and OpenCLIP's heads on top. Sizes come from the tensors.
+
+use crate::activation::Activation;
+use crate::error::LoadError;
+use crate::json::Section;
+use crate::tower::Vit;
+use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
+use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
+use crate::tower::vit::{self, AttentionPool, PoolParts, Pooling, VitSpec};
+use crate::weights::Weights;
+
+const TRUNK: &str = "visual.trunk.";
+
+/// What a model name of timm stands for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Named {
+    /// Width of an attention head.
+    head_width: usize,
+    activation: Activation,
+    eps: f64,
+    pooling: Pooling,
+}
+
+/// The published sizes with the width of their heads.
+const SIZES: [(&str, usize); 13] = [
+    ("tiny", 64),
+    ("small", 64),
+    ("xsmall", 64),
+    ("medium", 64),
+    ("betwixt", 64),
+    ("base", 64),
+    ("large", 64),
+    ("so150m", 64),
+    ("huge", 80),
+    ("giant", 88),
+    ("gigantic", 104),
+    ("so400m", 72),
+    ("giantopt", 96),
+];
+/// SigLIP 2 models that approximate GELU by tanh; the other ones do not.
+const TANH: [&str; 3] = ["base_patch32", "so400m_patch16", "giantopt_patch16"];
+
+/// Reads `vit_{size}_patch{n}[_plus]_[clip|clip_quickgelu|siglip|siglip_gap_]{pixels}`.
+fn named(model: &str) -> Option<Named> {
+    let model = model.split('.').next().unwrap_or(model);
+    let rest = model.strip_prefix("vit_")?;
+    let (size, rest) = rest.split_once("_patch")?;
+    let (_, head_width) = SIZES.iter().find(|(name, _)| *name == size)?;
+    let mut words = rest.split('_');
+    let patch = words.next().filter(|word| word.parse::<usize>().is_ok())?;
+    let words: Vec<&str> = words.collect();
+    let (pixels, kind) = words.split_last()?;
+    let pixels: usize = pixels.parse().ok()?;
+    let tanh = TANH.contains(&format!("{size}_patch{patch}").as_str()) || (size == "large" && pixels == 512);
+    let siglip = if tanh { Activation::GeluTanh } else { Activation::Gelu };
+    let (activation, eps, pooling) = match kind {
+        [] => (Activation::Gelu, 1e-6, Pooling::Class),
+        ["clip"] | ["plus", "clip"] => (Activation::Gelu, 1e-5, Pooling::Class),
+        ["clip", "quickgelu"] => (Activation::QuickGelu, 1e-5, Pooling::Class),
+        ["siglip"] => (siglip, 1e-6, Pooling::Attention),
+        ["siglip", "gap"] => (siglip, 1e-6, Pooling::MeanOfPatches),
+        _ => return None,
+    };
+    Some(Named { head_width: *head_width, activation, eps, pooling })
+}
+
+pub(super) fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize) -> Result<Vit, LoadError> {
+    let model: String = section.get_or("timm_model_name", String::new())?;
+    let Some(mut named) = named(&model) else {
+        let reason = format!(
+            "is '{model}', but known are timm's plain vision transformers, with or without clip or siglip; use another checkpoint"
+        );
+        return Err(section.error("timm_model_name", reason));
+    };
+    match section.get::<String>("timm_pool")?.as_deref() {
+        // The default of the configuration class, unless the file says otherwise.
+        None | Some("avg") => named.pooling = Pooling::MeanOfPatches,
+        Some("") => {}
+        Some("token") if named.pooling == Pooling::Class => {}
+        Some("map") if named.pooling == Pooling::Attention => {}
+        Some(pool) => {
+            let reason =
+                format!("is '{pool}', which {model} does not support here; known are avg, token and map");
+            return Err(section.error("timm_pool", reason));
+        }
+    }
+    let spec = spec(weights, section, named)?;
+    let hidden = spec.transformer.hidden;
+    let name = |part: &str| format!("{TRUNK}{part}");
+    let norm = |part: &str| LayerNorm::load(weights, &name(part), hidden, spec.transformer.eps);
+    let (high, wide) = spec.patch;
+    let kernel = weights.take(&name("patch_embed.proj.weight"), &[hidden, 3, high, wide])?;
+    // Models with a norm before the blocks have no bias here.
+    let bias = match weights.has(&name("patch_embed.proj.bias")) {
+        true => Some(weights.take(&name("patch_embed.proj.bias"), &[hidden])?),
+        false => None,
+    };
+    let class = match spec.class_token {
+        true => Some(weights.take(&name("cls_token"), &[1, 1, hidden])?),
+        false => None,
+    };
+    let positions = weights.take(&name("pos_embed"), &[1, spec.positions(), hidden])?;
+    let (class_row, patch_positions) = vit::split_positions(&positions, class.as_deref());
+    let pre_norm = weights.has(&name("norm_pre.weight"));
+    Ok(Vit {
+        patch_embedding: Linear::new(&kernel, hidden, 3 * high * wide, bias.as_deref()),
+        class_row,
+        patch_positions,
+        pre_norm: if pre_norm { Some(norm("norm_pre")?) } else { None },
+        blocks: Transformer::load(
+            weights,
+            |i| name(&format!("blocks.{i}.")),
+            &BlockNames::TIMM,
+            spec.transformer.clone(),
+        )?,
+        post_norm: Some(norm(if spec.norm_after_pooling { "fc_norm" } else { "norm" })?),
+        attention_pool: match spec.pooling {
+            Pooling::Attention => Some(attention_pool(weights, &spec.transformer)?),
+            _ => None,
+        },
+        head: head(weights, section, hidden, out)?,
+        spec,
+    })
+}
+
+fn spec(weights: &Weights, section: &Section<'_>, named: Named) -> Result<VitSpec, LoadError> {
+    let kernel = format!("{TRUNK}patch_embed.proj.weight");
+    let &[hidden, _, high, wide] = weights.shape(&kernel)? else {
+        let found = weights.shape(&kernel)?.to_vec();
+        return Err(LoadError::TensorShape { name: kernel, expected: vec![0, 3, 0, 0], found });
+    };
+    let block = |i: usize, part: &str| format!("{TRUNK}blocks.{i}.{part}");
+    let layers = (0..).take_while(|i| weights.has(&block(*i, "norm1.weight"))).count();
+    let inner = weights.shape(&block(0, "mlp.fc1.weight"))?[0];
+    if !hidden.is_multiple_of(named.head_width) {
+        let reason = format!(
+            "has heads of {}, which do not divide the width {hidden} of the tensors",
+            named.head_width
+        );
+        return Err(section.error("timm_model_name", reason));
+    }
+    Ok(VitSpec {
+        transformer: TransformerSpec {
+            hidden,
+            inner,
+            layers,
+            heads: hidden / named.head_width,
+            activation: named.activation,
+            eps: named.eps,
+            norm: NormOrder::Before,
+            qkv_bias: weights.has(&block(0, "attn.qkv.bias")),
+            layer_scale: weights.has(&block(0, "ls1.gamma")),
+        },
+        image: section.pair("image_size", 224, 4096)?,
+        patch: (high, wide),
+        class_token: weights.has(&format!("{TRUNK}cls_token")),
+        pooling: named.pooling,
+        norm_after_pooling: weights.has(&format!("{TRUNK}fc_norm.weight")),
+    })
+}
+
+/// OpenCLIP's projection, or timm's own classifier in its place.
+fn head(weights: &Weights, section: &Section<'_>, hidden: usize, out: usize) -> Result<Head, LoadError> {
+    let bias = if section.get_or("timm_proj_bias", false)? { Bias::With } else { Bias::Without };
+    let kind = match section.is_null("timm_proj") {
+        true => String::new(),
+        false => section.get_or("timm_proj", "linear".to_owned())?,
+    };
+    Ok(match kind.as_str() {
+        "linear" => Head::linear(Linear::load(weights, "visual.head.proj", (out, hidden), bias)?),
+        "mlp" => {
+            let fc1 = Linear::load(weights, "visual.head.mlp.fc1", (2 * out, hidden), Bias::With)?;
+            let fc2 = Linear::load(weights, "visual.head.mlp.fc2", (out, 2 * out), bias)?;
+            Head(vec![(fc1, Some(Activation::Gelu)), (fc2, None)])
+        }
+        "" => {
+            let name = format!("{TRUNK}head");
+            Head::linear(Linear::load(weights, &name, (out, hidden), Bias::With)?)
+        }
+        "none" if hidden == out => Head(Vec::new()),
+        other => {
+            let reason = format!("is '{other}', but known are linear, mlp and none");
+            return Err(section.error("timm_proj", reason));
+        }
+    })
+}
+
+fn attention_pool(weights: &Weights, spec: &TransformerSpec) -> Result<AttentionPool, LoadError> {
+    let hidden = spec.hidden;
+    let prefix = format!("{TRUNK}attn_pool.");
+    let parts = PoolParts {
+        probe: weights.take(&format!("{prefix}latent"), &[1, 1, hidden])?.to_vec(),
+        query: Linear::load(weights, &format!("{prefix}q"), (hidden, hidden), Bias::With)?,
+        key_value: Linear::load(weights, &format!("{prefix}kv"), (2 * hidden, hidden), Bias::With)?,
+        out: "proj",
+        norm: "norm",
+        fc: ["mlp.fc1", "mlp.fc2"],
+    };
+    AttentionPool::load(weights, &prefix, parts, spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_published_models_are_understood() {
+        let read = |name: &str| named(name).map(|n| (n.head_width, n.activation, n.eps, n.pooling));
+        assert_eq!(read("vit_base_patch16_224"), Some((64, Activation::Gelu, 1e-6, Pooling::Class)));
+        assert_eq!(
+            read("vit_large_patch14_clip_quickgelu_336"),
+            Some((64, Activation::QuickGelu, 1e-5, Pooling::Class))
+        );
+        assert_eq!(
+            read("vit_base_patch16_siglip_224"),
+            Some((64, Activation::Gelu, 1e-6, Pooling::Attention))
+        );
+        assert_eq!(
+            read("vit_so400m_patch14_siglip_384"),
+            Some((72, Activation::Gelu, 1e-6, Pooling::Attention))
+        );
+        assert_eq!(
+            read("vit_so400m_patch16_siglip_256.webli"),
+            Some((72, Activation::GeluTanh, 1e-6, Pooling::Attention))
+        );
+        assert_eq!(
+            read("vit_large_patch16_siglip_512"),
+            Some((64, Activation::GeluTanh, 1e-6, Pooling::Attention))
+        );
+        assert_eq!(
+            read("vit_large_patch16_siglip_384"),
+            Some((64, Activation::Gelu, 1e-6, Pooling::Attention))
+        );
+        assert_eq!(
+            read("vit_base_patch16_siglip_gap_256"),
+            Some((64, Activation::Gelu, 1e-6, Pooling::MeanOfPatches))
+        );
+        for unknown in [
+            "resnet50",
+            "vit_base_mci_224",
+            "vit_base_patch16_rope_224",
+            "vit_base_patch16_reg4_gap_256",
+            "vit_nano_patch8_32",
+        ] {
+            assert_eq!(read(unknown), None, "{unknown}");
+        }
+    }
+}

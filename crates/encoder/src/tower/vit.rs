@@ -1,0 +1,261 @@
+//! Pixels to the shared space, by a vision transformer.
+//!
+//! Owns: patches and their embedding, the class token, positions, the pooling of patch states, and the
+//! way from there to the shared space. Does not own decoding, preprocessing or normalisation of the
+//! result.
+
+use std::fmt;
+
+use diptych_kernels::{Activation, AttentionShape, Mask, Mat, MatMut, Threads, cross_attention};
+use serde::Serialize;
+
+use super::in_groups;
+use super::layers::{Bias, Head, LayerNorm, Linear};
+use super::transformer::{Transformer, TransformerSpec, Wanted};
+use crate::error::LoadError;
+use crate::weights::Weights;
+
+/// Positions that go through the blocks as one group: enough rows to keep the matrix product busy,
+/// few enough that they stay in a core's cache.
+const GROUP_POSITIONS: usize = 200;
+
+/// What stands for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Pooling {
+    /// The class token.
+    Class,
+    /// The mean over the patches, without the class token.
+    MeanOfPatches,
+    /// A learnt query that attends to all patches (SigLIP's "MAP" head).
+    Attention,
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Class => "at the class token",
+            Self::MeanOfPatches => "mean over the patches",
+            Self::Attention => "by a learnt query that attends to all patches",
+        })
+    }
+}
+
+/// What decides the arithmetic of a vision transformer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct VitSpec {
+    pub(crate) transformer: TransformerSpec,
+    /// Height and width of the input in pixels.
+    pub(crate) image: (usize, usize),
+    /// Height and width of a patch in pixels.
+    pub(crate) patch: (usize, usize),
+    pub(crate) class_token: bool,
+    pub(crate) pooling: Pooling,
+    /// Whether the final norm comes after pooling instead of before.
+    pub(crate) norm_after_pooling: bool,
+}
+
+impl VitSpec {
+    /// Patches along the height and the width. Pixels beyond the last whole patch are not seen.
+    pub(crate) fn grid(&self) -> (usize, usize) {
+        (self.image.0 / self.patch.0, self.image.1 / self.patch.1)
+    }
+
+    /// Positions of the tower: all patches, and the class token if there is one.
+    pub(crate) fn positions(&self) -> usize {
+        self.grid().0 * self.grid().1 + usize::from(self.class_token)
+    }
+}
+
+/// The vision transformer of a model.
+pub(crate) struct Vit {
+    pub(crate) spec: VitSpec,
+    /// `[hidden, 3 * patch height * patch width]`: a convolution whose stride is its kernel.
+    pub(crate) patch_embedding: Linear,
+    /// The class token with its position added.
+    pub(crate) class_row: Option<Vec<f32>>,
+    /// `[patches, hidden]`.
+    pub(crate) patch_positions: Vec<f32>,
+    pub(crate) pre_norm: Option<LayerNorm>,
+    pub(crate) blocks: Transformer,
+    pub(crate) post_norm: Option<LayerNorm>,
+    pub(crate) attention_pool: Option<AttentionPool>,
+    pub(crate) head: Head,
+}
+
+impl Vit {
+    /// Dimensions of the output.
+    pub(crate) fn out(&self) -> usize {
+        self.head.out(self.spec.transformer.hidden)
+    }
+
+    /// Projected, not normalised: `[images, out]`. Each image is `[3, height, width]`.
+    pub(crate) fn forward(&self, images: &[&[f32]]) -> Vec<f32> {
+        let per_group = (GROUP_POSITIONS / self.spec.positions()).max(1);
+        let sizes = images.chunks(per_group).map(<[_]>::len);
+        in_groups(images, sizes, |group, threads| self.group(group, threads))
+    }
+
+    fn group(&self, images: &[&[f32]], threads: Threads) -> Vec<f32> {
+        let (hidden, positions) = (self.spec.transformer.hidden, self.spec.positions());
+        let mut x = self.embed(images, threads);
+        if let Some(norm) = &self.pre_norm {
+            x = norm.forward(&x, threads);
+        }
+        let classes: Vec<usize> = (0..images.len()).map(|i| i * positions).collect();
+        let wanted = match self.spec.pooling {
+            Pooling::Class => Wanted::Rows(&classes),
+            Pooling::MeanOfPatches | Pooling::Attention => Wanted::All,
+        };
+        let mut x = self.blocks.forward(x, images.len(), Mask::default(), wanted, threads);
+        let norm = |x: Vec<f32>| match &self.post_norm {
+            Some(norm) => norm.forward(&x, threads),
+            None => x,
+        };
+        if !self.spec.norm_after_pooling {
+            x = norm(x);
+        }
+        x = match (self.spec.pooling, &self.attention_pool) {
+            (Pooling::Attention, Some(pool)) => pool.forward(&x, images.len(), positions, threads),
+            (Pooling::MeanOfPatches, _) => {
+                mean_of_patches(&x, positions, usize::from(self.spec.class_token), hidden)
+            }
+            _ => x,
+        };
+        if self.spec.norm_after_pooling {
+            x = norm(x);
+        }
+        self.head.forward(x, images.len(), threads)
+    }
+
+    /// `[images * positions, hidden]`.
+    fn embed(&self, images: &[&[f32]], threads: Threads) -> Vec<f32> {
+        let hidden = self.spec.transformer.hidden;
+        let (rows, columns) = self.spec.grid();
+        let patches = images.len() * rows * columns;
+        let embedded = self.patch_embedding.forward(&self.patches(images), patches, threads);
+        let mut x = Vec::with_capacity(images.len() * self.spec.positions() * hidden);
+        for image in embedded.chunks_exact(rows * columns * hidden) {
+            x.extend(self.class_row.iter().flatten());
+            x.extend(image.iter().zip(&self.patch_positions).map(|(v, p)| v + p));
+        }
+        x
+    }
+
+    /// Each patch as one row in the order of the convolution's kernel: channel, row, column.
+    fn patches(&self, images: &[&[f32]]) -> Vec<f32> {
+        let VitSpec { image: (height, width), patch: (high, wide), .. } = self.spec;
+        let (rows, columns) = self.spec.grid();
+        let mut out = Vec::with_capacity(images.len() * rows * columns * 3 * high * wide);
+        for image in images {
+            for (top, left) in (0..rows * columns).map(|i| (i / columns * high, i % columns * wide)) {
+                for (c, y) in (0..3 * high).map(|i| (i / high, i % high)) {
+                    let at = (c * height + top + y) * width + left;
+                    out.extend_from_slice(&image[at..at + wide]);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// What every image gets added: the class token with its position, if there is one, and the positions
+/// of the patches. `positions` is `[positions, hidden]`, the class token's first.
+pub(crate) fn split_positions(positions: &[f32], class: Option<&[f32]>) -> (Option<Vec<f32>>, Vec<f32>) {
+    match class {
+        None => (None, positions.to_vec()),
+        Some(class) => {
+            let (own, patches) = positions.split_at(class.len());
+            (Some(class.iter().zip(own).map(|(c, p)| c + p).collect()), patches.to_vec())
+        }
+    }
+}
+
+fn mean_of_patches(x: &[f32], positions: usize, skip: usize, hidden: usize) -> Vec<f32> {
+    let count = (positions - skip) as f32;
+    let mut pooled = Vec::with_capacity(x.len() / positions);
+    for states in x.chunks_exact(positions * hidden) {
+        let mut sum = vec![0f32; hidden];
+        for row in states[skip * hidden..].chunks_exact(hidden) {
+            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+        }
+        pooled.extend(sum.into_iter().map(|v| v / count));
+    }
+    pooled
+}
+
+/// Multi-head attention of one learnt query over all positions, then a residual feed-forward layer.
+pub(crate) struct AttentionPool {
+    /// The projected query, the same for every image.
+    query: Vec<f32>,
+    key_value: Linear,
+    out: Linear,
+    norm: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: usize,
+    activation: Activation,
+}
+
+/// The names of an attention pool's parts, which the libraries spell differently.
+pub(crate) struct PoolParts {
+    /// The learnt query, `hidden` values.
+    pub(crate) probe: Vec<f32>,
+    /// Maps the probe to the query.
+    pub(crate) query: Linear,
+    /// Keys and values in one product.
+    pub(crate) key_value: Linear,
+    pub(crate) out: &'static str,
+    pub(crate) norm: &'static str,
+    pub(crate) fc: [&'static str; 2],
+}
+
+impl AttentionPool {
+    /// Takes what `parts` does not hold already from below `prefix`.
+    pub(crate) fn load(
+        weights: &Weights,
+        prefix: &str,
+        parts: PoolParts,
+        spec: &TransformerSpec,
+    ) -> Result<Self, LoadError> {
+        let (hidden, inner) = (spec.hidden, spec.inner);
+        let name = |part: &str| format!("{prefix}{part}");
+        Ok(Self {
+            query: parts.query.forward(&parts.probe, 1, Threads::One),
+            key_value: parts.key_value,
+            out: Linear::load(weights, &name(parts.out), (hidden, hidden), Bias::With)?,
+            norm: LayerNorm::load(weights, &name(parts.norm), hidden, spec.eps)?,
+            fc1: Linear::load(weights, &name(parts.fc[0]), (inner, hidden), Bias::With)?,
+            fc2: Linear::load(weights, &name(parts.fc[1]), (hidden, inner), Bias::With)?,
+            heads: spec.heads,
+            activation: spec.activation,
+        })
+    }
+
+    /// `[images, hidden]` from `[images * positions, hidden]`.
+    fn forward(&self, x: &[f32], images: usize, positions: usize, threads: Threads) -> Vec<f32> {
+        let hidden = self.query.len();
+        let key_value = self.key_value.forward(x, images * positions, threads);
+        let queries = self.query.repeat(images);
+        let shape = AttentionShape {
+            queries: 1,
+            ..AttentionShape::new(images, positions, self.heads, hidden / self.heads)
+        };
+        let mut attended = vec![0f32; images * hidden];
+        cross_attention(
+            MatMut::new(&mut attended, hidden),
+            Mat::new(&queries, hidden),
+            Mat::new(&key_value, 2 * hidden),
+            Mat::new(&key_value[hidden..], 2 * hidden),
+            shape,
+            Mask::default(),
+            threads,
+        );
+        let mut pooled = self.out.forward(&attended, images, threads);
+        let normed = self.norm.forward(&pooled, threads);
+        let mut wide = vec![0f32; images * self.fc1.out()];
+        self.fc1.run(&mut wide, &normed, images, Some(self.activation), threads);
+        self.fc2.add_to(&mut pooled, &wide, images, threads);
+        pooled
+    }
+}
