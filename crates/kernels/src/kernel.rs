@@ -107,6 +107,7 @@ unsafe trait Vector: Copy {
     unsafe fn splat(p: *const f32) -> Self;
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn store(self, p: *mut f32);
+    unsafe fn add(self, x: Self) -> Self;
     /// `self + x * y`.
     unsafe fn add_product(self, x: Self, y: Self) -> Self;
     /// Brings the cache line of `p` closer.
@@ -152,43 +153,45 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize>(
     }
 }
 
-/// See [`Store`]; `W` columns wide.
+/// See [`Store`]; `N` registers wide. In vectors by hand: compilers turn such short rows sideways.
 #[inline(always)]
-unsafe fn store<const W: usize, const FUSED: bool>(
+unsafe fn store<V: Vector, const N: usize, const FUSED: bool>(
     tile: *mut f32,
     rows: usize,
     y: *mut f32,
     stride: usize,
     last: &Last<'_>,
 ) {
-    // SAFETY: the contract of `Store`.
-    let tile = unsafe { std::slice::from_raw_parts_mut(tile.cast::<[f32; W]>(), rows) };
-    if let Some(bias) = last.bias {
-        for row in tile.iter_mut() {
-            for (v, b) in row.iter_mut().zip(bias) {
-                *v += b;
+    let width = N * V::LANES;
+    // SAFETY: the contract of `Store`; a bias is as long as the widest tile.
+    unsafe {
+        if let Some(bias) = last.bias {
+            let mut b = [V::zero(); N];
+            for (j, b) in b.iter_mut().enumerate() {
+                *b = V::load(bias.as_ptr().add(j * V::LANES));
+            }
+            for i in 0..rows {
+                for (j, &b) in b.iter().enumerate() {
+                    let at = tile.add(i * width + j * V::LANES);
+                    V::load(at).add(b).store(at);
+                }
             }
         }
-    }
-    if let Some(activation) = last.activation {
-        activation.apply_inline::<FUSED>(tile.as_flattened_mut());
-    }
-    for (i, row) in tile.iter().enumerate() {
-        // SAFETY: the contract of `Store`.
-        let out = unsafe { std::slice::from_raw_parts_mut(y.add(i * stride), last.cols) };
-        match <&mut [f32; W]>::try_from(&mut *out) {
-            Ok(out) if last.add => {
-                for (o, v) in out.iter_mut().zip(row) {
-                    *o += v;
+        if let Some(activation) = last.activation {
+            activation.apply_inline::<FUSED>(std::slice::from_raw_parts_mut(tile, rows * width));
+        }
+        for i in 0..rows {
+            let (from, to) = (tile.add(i * width), y.add(i * stride));
+            if last.cols == width {
+                for j in 0..N {
+                    let (v, to) = (V::load(from.add(j * V::LANES)), to.add(j * V::LANES));
+                    if last.add { V::load(to).add(v).store(to) } else { v.store(to) }
+                }
+            } else {
+                for j in 0..last.cols {
+                    *to.add(j) = if last.add { *to.add(j) + *from.add(j) } else { *from.add(j) };
                 }
             }
-            Ok(out) => *out = *row,
-            Err(_) if last.add => {
-                for (o, v) in out.iter_mut().zip(row) {
-                    *o += v;
-                }
-            }
-            Err(_) => out.copy_from_slice(&row[..last.cols]),
         }
     }
 }
@@ -219,7 +222,7 @@ macro_rules! kernel {
                 }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn store_of<const W: usize>(
+            unsafe fn store_of<const N: usize>(
                 tile: *mut f32,
                 rows: usize,
                 y: *mut f32,
@@ -227,13 +230,13 @@ macro_rules! kernel {
                 last: &Last<'_>,
             ) {
                 // SAFETY: the caller keeps the contract of `Store`.
-                unsafe { store::<W, { $fused }>(tile, rows, y, stride, last) }
+                unsafe { store::<$vector, N, { $fused }>(tile, rows, y, stride, last) }
             }
             Kernel {
                 lanes: $lanes,
                 rows: $rows,
                 tiles: [&[$(tile_of::<$r, 1>),*], &[$(tile_of::<$r, 2>),*]],
-                stores: [store_of::<$lanes>, store_of::<{ 2 * $lanes }>],
+                stores: [store_of::<1>, store_of::<2>],
             }
         };
     };
@@ -277,6 +280,14 @@ mod portable {
         unsafe fn store(self, p: *mut f32) {
             // SAFETY: the caller's promise.
             unsafe { p.cast::<[f32; LANES]>().write_unaligned(self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(mut self, x: Self) -> Self {
+            for (a, b) in self.0.iter_mut().zip(x.0) {
+                *a += b;
+            }
+            self
         }
 
         #[inline(always)]
@@ -337,6 +348,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn add(self, x: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm512_add_ps(self, x) }
+        }
+
+        #[inline(always)]
         unsafe fn add_product(self, x: Self, y: Self) -> Self {
             // SAFETY: as above.
             unsafe { _mm512_fmadd_ps(x, y, self) }
@@ -375,6 +392,12 @@ mod x86 {
         unsafe fn store(self, p: *mut f32) {
             // SAFETY: as above.
             unsafe { _mm256_storeu_ps(p, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, x: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { _mm256_add_ps(self, x) }
         }
 
         #[inline(always)]

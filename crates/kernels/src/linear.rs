@@ -157,7 +157,7 @@ impl Job<'_> {
     fn block(&self, x: &[f32], stride: usize, tiles: Range<usize>, panels: Range<usize>) {
         let (n, k, kernel) = (self.w.rows(), self.w.cols(), self.kernel);
         let first_row = self.rows(tiles.start).start;
-        let mut sums = [0f32; ROWS_MAX * WIDTH_MAX];
+        let mut sums = TileBuffer([0f32; ROWS_MAX * WIDTH_MAX]);
         let mut padded = [0f32; WIDTH_MAX];
         for p in panels {
             let j0 = p * kernel.width();
@@ -186,17 +186,21 @@ impl Job<'_> {
                         from,
                         strides,
                         panel.as_ptr(),
-                        sums.as_mut_ptr(),
+                        sums.0.as_mut_ptr(),
                         width,
                         fetch,
                     );
                     let y = self.y.at(rows.start * self.y_stride + j0);
-                    kernel.store(width)(sums.as_mut_ptr(), rows.len(), y, self.y_stride, &last);
+                    kernel.store(width)(sums.0.as_mut_ptr(), rows.len(), y, self.y_stride, &last);
                 }
             }
         }
     }
 }
+
+/// Room for a tile, on cache lines of its own.
+#[repr(align(64))]
+struct TileBuffer([f32; ROWS_MAX * WIDTH_MAX]);
 
 /// Whether rows `stride` apart would evict each other from a first-level cache, whose sets repeat
 /// every 4 KiB.
