@@ -39,7 +39,7 @@ pub struct ServeArgs {
     /// Data directory; created when absent
     #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
     pub data: PathBuf,
-    /// Model directory in the Hugging Face CLIP layout
+    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
     #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub model: PathBuf,
     /// Address to listen on; loopback only, since there is no authentication
@@ -53,7 +53,7 @@ pub struct PlaceArgs {
     /// Data directory on this machine (needs --model)
     #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR", conflicts_with = "server", requires = "model")]
     pub data: Option<PathBuf>,
-    /// Model directory in the Hugging Face CLIP layout
+    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
     #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub model: Option<PathBuf>,
     /// Server to ask instead, such as http://127.0.0.1:7700
@@ -106,7 +106,7 @@ pub struct SearchArgs {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("inputs").required(true).multiple(true))]
 pub struct EmbedArgs {
-    /// Model directory in the Hugging Face CLIP layout
+    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
     #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub model: PathBuf,
     /// Image files; rows of the tensor image_embeds, in this order
@@ -145,7 +145,7 @@ pub struct TrainArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct EvalArgs {
-    /// Model directory in the Hugging Face CLIP layout
+    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
     #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub model: PathBuf,
     /// Pairs, one JSON object per line, as for ingest

@@ -8,9 +8,12 @@ use diptych_encoder::DualEncoder;
 use diptych_engine::{Engine, EngineOptions, IndexKind};
 use diptych_store::{Store, StoreOptions};
 
-/// Loads a model directory.
-pub fn load_model(dir: &Path) -> Result<DualEncoder> {
-    DualEncoder::load(dir).with_context(|| format!("cannot load the model in {}", dir.display()))
+use crate::hub;
+
+/// Loads a model: a directory, or a name such as `hf:owner/name`.
+pub fn load_model(model: &Path) -> Result<DualEncoder> {
+    let dir = hub::model_dir(model)?;
+    DualEncoder::load(&dir).with_context(|| format!("cannot load the model in {}", dir.display()))
 }
 
 /// Opens a data directory with a model. `create` makes the directory when it is absent.

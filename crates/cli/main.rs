@@ -6,6 +6,7 @@
 mod args;
 mod embed;
 mod eval;
+mod hub;
 mod ingest;
 mod local;
 mod output;

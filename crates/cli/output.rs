@@ -48,6 +48,20 @@ pub fn progress_bar(total: Option<u64>, unit: &str) -> ProgressBar {
     bar
 }
 
+/// A progress bar over the bytes of one file on a terminal; silent elsewhere.
+pub fn download_bar(size: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let template = match size {
+        Some(_) => "{bar:30} {bytes}/{total_bytes} · {bytes_per_sec} · {eta} left · {msg}",
+        None => "{spinner} {bytes} · {bytes_per_sec} · {msg}",
+    };
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
+    bar
+}
+
 /// A number and what it counts, such as `1 record` and `2 records`.
 pub fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
