@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used)]
 //! Checkpoints as a user meets them: published, odd, damaged, and hostile.
+#![allow(clippy::unwrap_used)]
 
 use super::writer::{Tensor, archive, floats, one, state, text, zip, zip_of};
 use super::*;

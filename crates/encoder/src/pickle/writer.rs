@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used)]
 //! Checkpoints written by hand for the tests: the container and the opcodes, nothing of them read back.
+#![allow(clippy::unwrap_used)]
 
 /// The entries of an archive as `torch.save` writes them; lengths and checksums are right.
 pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
