@@ -5,7 +5,7 @@ CARGO := . .ci/env && cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test check bench setup build fmt clippy unit docs
+.PHONY: demo test check bench bench-encode setup build fmt clippy unit docs
 
 demo: setup
 	@[ -x $(TARGET)/release/diptych ] || echo "Building. The first build compiles RocksDB: 20 to 30 minutes on two cores, seconds after that."
@@ -19,6 +19,11 @@ check: fmt clippy
 
 bench: setup
 	$(CARGO) bench --workspace
+
+# Needs Python 3 and, the first time, PyPI. ARGS=--profile shows where the time goes, ARGS=--help the rest.
+bench-encode:
+	@command -v python3 >/dev/null || { echo "bench-encode: python3 is missing; the peers are compared by a Python script (3.9 or newer)" >&2; exit 1; }
+	python3 -B benches/encode/run.py --cache $(TARGET)/bench-encode $(ARGS)
 
 setup:
 	@.ci/setup

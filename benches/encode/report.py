@@ -1,0 +1,202 @@
+"""The tables of the encoder benchmark.
+
+Owns: the facts that make a measurement comparable (machine, commit, date, versions, load), the
+targets, and the Markdown section in benches/RESULTS.md. Does not own any measurement.
+"""
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import prepare
+
+BEGIN, END = "<!-- bench-encode: begin -->", "<!-- bench-encode: end -->"
+# Least ratio to ONNX Runtime by case, and to ONNX Runtime at the padded length.
+IMAGE_TARGETS = {8: 1.0, 32: 1.0}
+TEXT_TARGETS = {8: 1.2, 16: 1.2}
+PADDED_TARGET = 4.0
+SHARE_TARGET = 0.85
+MEMORY_TARGET_MB = 500
+
+
+def facts(arguments, onnxruntime):
+    lock = (prepare.ROOT / "Cargo.lock").read_text()
+    candle = re.search(r'name = "candle-transformers"\nversion = "([^"]+)"', lock)
+    dirty = run("git", "status", "--porcelain", "--untracked-files=no")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": run("git", "rev-parse", "--short", "HEAD") + (" with local changes" if dirty else ""),
+        "machine": machine(),
+        "threads": arguments.threads,
+        "repeats": arguments.repeats,
+        "slices": arguments.slices,
+        "onnxruntime": onnxruntime,
+        "candle": candle.group(1) if candle else "unknown",
+        "rustc": run("rustc", "--version"),
+        "load_before": load(),
+    }
+
+
+def run(*command):
+    try:
+        found = subprocess.run(command, cwd=prepare.ROOT, stdout=subprocess.PIPE, text=True)
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 else "unknown"
+
+
+def machine():
+    """Processor, the vector extensions that decide the speed of products, memory, system."""
+    processor, flags = platform.processor() or platform.machine(), set()
+    if os.path.exists("/proc/cpuinfo"):
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+        fields = {key.strip(): value.strip() for key, _, value in reversed(lines)}
+        processor = fields.get("model name", processor)
+        flags = set((fields.get("flags") or fields.get("Features", "")).split())
+    known = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
+    vectors = " ".join(f for f in known if f in flags)
+    memory = ""
+    if os.path.exists("/proc/meminfo"):
+        kib = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text()).group(1))
+        memory = f", {kib / 2**20:.0f} GiB"
+    return f"{processor}, {os.cpu_count()} cores ({vectors}){memory}, {platform.system()} {platform.machine()}"
+
+
+def load():
+    """Load average of the last minute, "unknown" where the system has none."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def title(case):
+    if case[0] == "image":
+        return f"{case[1]} image{'s' if case[1] > 1 else ''}"
+    return f"{case[1]} text{'s' if case[1] > 1 else ''} of {case[2]} tokens"
+
+
+def ratio(value):
+    return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+
+def against(value, target):
+    if target is None:
+        return ""
+    return f"{target:g}: {'met' if value >= target else 'missed'}"
+
+
+def markdown(results):
+    known = results["facts"]
+    images = [e for e in results["cases"] if e["case"][0] == "image"]
+    texts = [e for e in results["cases"] if e["case"][0] == "text"]
+    return "\n".join([
+        "## Encoder: Diptych, ONNX Runtime, candle-transformers",
+        "",
+        f"{known['machine']}. Commit {known['commit']}, {known['date']}. ONNX Runtime "
+        f"{known['onnxruntime']}, candle-transformers {known['candle']}, {known['rustc']}. "
+        f"CLIP ViT-B/32, random weights, f32, {known['threads']} threads each; load average "
+        f"{known['load_before']} before and {known['load_after']} after, of which the peer at work makes "
+        f"up to {known['threads']}.",
+        "",
+        f"One run, the peers in turn slice by slice: {known['repeats']} repeats of {known['slices']} rounds. "
+        "A ratio is taken within each round; given are the median of the repeats' medians and the lowest "
+        "and highest repeat. Above 1 Diptych is faster. All peers give the same unit vectors within "
+        f"{known['difference']:.0e}.",
+        "",
+        *speed_table(images, "images/s", lambda e, s: f"{e['case'][1] / s:.1f}", image_target),
+        "",
+        *speed_table(texts, "ms per call", lambda e, s: f"{s * 1e3:.1f}", text_target),
+        "",
+        *padded_table(texts),
+        "",
+        *share_table(images),
+        "",
+        *memory_table(known),
+    ])
+
+
+def image_target(case):
+    return IMAGE_TARGETS.get(case[1])
+
+
+def text_target(case):
+    return TEXT_TARGETS.get(case[2]) if case[1] == 1 else None
+
+
+def speed_table(entries, unit, show, target):
+    yield (f"| {unit} | Diptych | ONNX Runtime | candle | Diptych : ONNX Runtime | target | "
+           "Diptych : candle |")
+    yield "|---|---|---|---|---|---|---|"
+    for e in entries:
+        speeds = [show(e, e["seconds"][name]) for name in ("ours", "onnxruntime", "candle")]
+        ort, candle = e["ratio"]["onnxruntime"], e["ratio"]["candle"]
+        verdict = against(ort["median"], target(e["case"]))
+        cells = [title(e["case"]), *speeds, ratio(ort), verdict, ratio(candle)]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def padded_table(entries):
+    yield "| text of | Diptych, ms | ONNX Runtime padded to 77, ms | ratio | target |"
+    yield "|---|---|---|---|---|"
+    for e in entries:
+        if "onnxruntime padded" in e["ratio"]:
+            mine, padded = e["seconds"]["ours"] * 1e3, e["seconds"]["onnxruntime padded"] * 1e3
+            value = e["ratio"]["onnxruntime padded"]
+            yield (f"| {e['case'][2]} tokens | {mine:.1f} | {padded:.1f} | {ratio(value)} | "
+                   f"{against(value['median'], PADDED_TARGET)} |")
+
+
+def share_table(entries):
+    """The model's rate of arithmetic beside that of one large product, timed in the same rounds."""
+    yield ("| | GF counted (needed) | Diptych, GF/s | 2048-cubed product, Diptych's / ONNX Runtime's, "
+           "GF/s | share of Diptych's | share of ONNX Runtime's | target |")
+    yield "|---|---|---|---|---|---|---|"
+    cube = 2 * 2048**3 / 1e9
+    for e in entries:
+        rate = e["gflop"] / e["seconds"]["ours"]
+        ours, ort = e["share"]["gemm ours"], e["share"]["gemm onnxruntime"]
+        products = [cube / e["seconds"][f"gemm {name}"] for name in ("ours", "onnxruntime")]
+        verdict = against(ours["median"], SHARE_TARGET if e["case"][1] in IMAGE_TARGETS else None)
+        yield (f"| {title(e['case'])} | {e['gflop']:.1f} ({e['gflop_needed']:.1f}) | {rate:.0f} | "
+               f"{products[0]:.0f} / {products[1]:.0f} | {ratio(ours)} | {ratio(ort)} | {verdict} |")
+    yield ""
+    yield ("Counted are all products of the model, as the peers compute them; in brackets what is left "
+           "when the last block finishes the pooled position only, as Diptych does.")
+
+
+def memory_table(known):
+    yield "| peak resident memory at 32 images, MB | Diptych | ONNX Runtime | candle | target |"
+    yield "|---|---|---|---|---|"
+    peak, weights = known["peak_mb"], known["weights_mb"]
+    over = peak["ours"] - weights
+    verdict = f"{MEMORY_TARGET_MB}: {'met' if over <= MEMORY_TARGET_MB else 'missed'}"
+    yield f"| whole process | {peak['ours']:.0f} | {peak['onnxruntime']:.0f} | {peak['candle']:.0f} | |"
+    beyond = [f"{peak[name] - weights:.0f}" for name in ("ours", "onnxruntime", "candle")]
+    yield f"| beyond the weights ({weights:.0f} MB) | {' | '.join(beyond)} | {verdict} |"
+
+
+def profile_table(case, whole, rows):
+    """Each product alone (at the pace it has outside the model, weights not in cache) and the rest."""
+    lines = [f"{title(case)}: {whole * 1e3:.2f} ms", "",
+             f"{'product':32} {'times':>5} {'batch x m x k x n':>24} {'GF':>8} {'ms':>9} {'GF/s':>7} {'share':>7}"]
+    for p, gflop, seconds in rows:
+        size = f"{p.batch} x {p.m} x {p.k} x {p.n}"
+        lines.append(f"{p.name:32} {p.count:5} {size:>24} {gflop:8.3f} {seconds * 1e3:9.2f} "
+                     f"{gflop / seconds:7.1f} {seconds / whole:7.1%}")
+    total = sum(seconds for _, _, seconds in rows)
+    gflop = sum(g for _, g, _ in rows)
+    lines.append(f"{'all products':63} {gflop:8.3f} {total * 1e3:9.2f} {gflop / total:7.1f} {total / whole:7.1%}")
+    lines.append(f"{'everything else':63} {'':8} {(whole - total) * 1e3:9.2f} {'':7} {1 - total / whole:7.1%}\n")
+    return "\n".join(lines)
+
+
+def write_section(path, text):
+    """Replaces this benchmark's section of the file, or adds it."""
+    section = f"{BEGIN}\n{text}\n{END}"
+    old = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
+    if BEGIN in old and END in old:
+        new = old[: old.index(BEGIN)] + section + old[old.index(END) + len(END):]
+    else:
+        new = f"{old.rstrip()}\n\n{section}\n"
+    path.write_text(new, encoding="utf-8")
