@@ -7,6 +7,7 @@
 mod bad_input;
 mod crash;
 mod journey;
+mod long_text;
 mod python_client;
 mod real_data;
 mod support;

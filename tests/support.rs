@@ -46,6 +46,14 @@ pub fn succeed(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs the program, which must succeed; returns what it printed and what it noted beside that.
+pub fn succeed_with_notes(dir: &Path, args: &[&str]) -> (String, String) {
+    let output = run(dir, args);
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "diptych {args:?} failed: {notes}");
+    (String::from_utf8(output.stdout).unwrap(), notes)
+}
+
 /// Runs the program, which must fail; returns what it said of it.
 pub fn fail(dir: &Path, args: &[&str]) -> String {
     let output = run(dir, args);

@@ -69,7 +69,7 @@ async fn wrong_requests_get_the_right_code_and_the_server_goes_on() {
         assert!(message.contains(says), "{shown}: '{message}' does not say '{says}'");
         assert_eq!(code(&mut client, good.clone()).await.0, Code::Ok, "after {shown}");
     }
-    let missing_part = wire::PartRef { modality: wire::Modality::Text as i32, ordinal: 9 };
+    let missing_part = wire::PartRef { modality: wire::Modality::Text as i32, ordinal: 9, chunk: None };
     let query = wire::KeyQuery { key: "phantom-000001".into(), part: Some(missing_part) };
     assert_eq!(code(&mut client, search(Query::Key(query))).await.0, Code::NotFound);
     let after = client.stats(wire::StatsRequest {}).await.unwrap().into_inner();

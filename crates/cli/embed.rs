@@ -74,22 +74,42 @@ pub fn embed_images(encoder: &dyn Encode, paths: &[PathBuf]) -> Result<Vec<Embed
     Ok(embeddings)
 }
 
-/// Embeds texts in order; says how many were longer than the model reads.
+/// Texts that are named when they were truncated; beyond these they are only counted.
+const TRUNCATED_NAMED: usize = 10;
+
+/// Embeds texts in order, each truncated by the rule of the model's family; says which were.
 pub fn embed_texts(encoder: &dyn Encode, texts: &[String]) -> Result<Vec<Embedding>> {
     let mut embeddings = Vec::with_capacity(texts.len());
-    let mut truncated = 0usize;
+    let mut truncated: Vec<usize> = Vec::new();
+    let mut context = 0;
     for (start, chunk) in (0..).step_by(64).zip(texts.chunks(64)) {
         let prepared = (start..)
             .zip(chunk)
             .map(|(n, text)| encoder.prepare_text(text).with_context(|| format!("text {}", n + 1)))
             .collect::<Result<Vec<_>>>()?;
-        truncated += prepared.iter().filter(|p| p.truncated_tokens > 0).count();
+        for (n, text) in (start + 1..).zip(&prepared).filter(|(_, text)| text.truncated_tokens > 0) {
+            truncated.push(n);
+            // What was cut fills the context.
+            context = text.ids.len();
+        }
         embeddings.extend(encoder.encode_texts(&prepared)?);
     }
-    if truncated > 0 {
-        eprintln!("{truncated} of {} texts are longer than the model reads and were cut", texts.len());
+    if !truncated.is_empty() {
+        eprintln!("{}", truncation_note(&truncated, context));
     }
     Ok(embeddings)
+}
+
+fn truncation_note(truncated: &[usize], context: usize) -> String {
+    let named: Vec<String> = truncated.iter().take(TRUNCATED_NAMED).map(usize::to_string).collect();
+    let more = truncated.len() - named.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (texts, were) = if truncated.len() == 1 { ("text", "was") } else { ("texts", "were") };
+    format!(
+        "{} {texts} {were} truncated to the model's context of {context} tokens: number {}{more}",
+        truncated.len(),
+        named.join(", ")
+    )
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>> {

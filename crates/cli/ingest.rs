@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use diptych_engine::{BulkCounts, BulkOptions, Failure, IndexKind, ordered_map};
+use diptych_engine::{BulkCounts, BulkOptions, Failure, IndexKind, TextCounts, ordered_map};
 use diptych_proto::v1 as wire;
 use diptych_server::attributes_to_wire;
 use indicatif::ProgressBar;
@@ -40,11 +40,14 @@ pub fn run(args: &IngestArgs) -> Result<ExitCode> {
         counts.unchanged,
         counts.failed
     ))?;
-    if counts.truncated > 0 {
-        output::line(&format!(
-            "{} records have a text longer than the model reads; its embedding sees only the beginning",
-            counts.truncated
-        ))?;
+    let TextCounts { split, chunks, truncated, truncated_tokens } = counts.long_texts;
+    if split > 0 {
+        let texts = output::count(split, "text");
+        output::line(&format!("{texts} longer than the model's context: split into {chunks} parts"))?;
+    }
+    if truncated > 0 {
+        let (texts, tokens) = (output::count(truncated, "text"), output::count(truncated_tokens, "token"));
+        output::line(&format!("{texts} truncated to the model's context: {tokens} cannot be found by"))?;
     }
     if failures > 0 {
         output::line(&format!("what failed, and why: {}", args.report.display()))?;
@@ -164,7 +167,12 @@ fn take(
         report.add(&Failure { origin, reason: error.message });
         return;
     }
-    counts.truncated += u64::from(answer.truncated_tokens > 0);
+    counts.long_texts.add(TextCounts {
+        split: answer.split_texts.into(),
+        chunks: answer.text_chunks.into(),
+        truncated: answer.truncated_texts.into(),
+        truncated_tokens: answer.truncated_tokens.into(),
+    });
     match wire::WriteOutcome::try_from(answer.outcome) {
         Ok(wire::WriteOutcome::Created) => counts.created += 1,
         Ok(wire::WriteOutcome::Updated) => counts.updated += 1,

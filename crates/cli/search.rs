@@ -14,14 +14,21 @@ use crate::args::SearchArgs;
 use crate::{local, output, remote, sources};
 
 pub fn run(args: &SearchArgs) -> Result<ExitCode> {
-    let hits = match (&args.place.data, &args.place.model, &args.place.server) {
+    let Answer { hits, truncated_tokens } = match (&args.place.data, &args.place.model, &args.place.server) {
         (Some(data), Some(model), None) => search_here(args, data, model)?,
         (_, _, Some(server)) => search_there(args, server)?,
         _ => unreachable!("the parser wants --data and --model, or --server"),
     };
+    if truncated_tokens > 0 {
+        eprintln!(
+            "the query is longer than the model's context: its last {} did not count; shorten it",
+            output::count(truncated_tokens.into(), "token")
+        );
+    }
     if args.json {
         let hits: Vec<Value> = hits.iter().map(Shown::json).collect();
-        output::line(&serde_json::to_string_pretty(&json!({ "hits": hits }))?)?;
+        let answer = json!({ "hits": hits, "query_truncated_tokens": truncated_tokens });
+        output::line(&serde_json::to_string_pretty(&answer)?)?;
     } else if hits.is_empty() {
         output::line(&format!("no records with a {} part yet", args.target))?;
     } else {
@@ -39,12 +46,22 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a search found, here or there.
+struct Answer {
+    hits: Vec<Shown>,
+    /// Tokens of the query beyond the model's context.
+    truncated_tokens: u32,
+}
+
 /// A hit as it is shown, wherever it came from.
 struct Shown {
     key: String,
     score: f32,
     part: String,
+    /// The text that was found; of a long text, the chunk.
     text: Option<String>,
+    /// Where that chunk lies in its text, in bytes.
+    span: Option<(usize, usize)>,
     image: Option<String>,
     attributes: Map<String, Value>,
 }
@@ -54,6 +71,9 @@ impl Shown {
         let mut hit = json!({"key": self.key, "score": self.score, "part": self.part});
         if let Some(text) = &self.text {
             hit["text"] = json!(text);
+        }
+        if let Some((start, end)) = self.span {
+            hit["span"] = json!([start, end]);
         }
         if let Some(image) = &self.image {
             hit["image"] = json!(image);
@@ -95,25 +115,31 @@ fn source(args: &SearchArgs) -> Result<QuerySource> {
 }
 
 /// One question does not pay for a graph: it is answered by an exact scan.
-fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Vec<Shown>> {
+fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Answer> {
     let query = Query::new(source(args)?, args.target, args.k, args.ef)?;
     let engine = local::open_engine(data, model, IndexKind::Exact, false)?;
     let outcome = engine.search(&args.place.collection, &query)?;
-    Ok(outcome.hits.into_iter().map(shown_here).collect())
+    let hits = outcome.hits.into_iter().map(shown_here).collect();
+    Ok(Answer { hits, truncated_tokens: outcome.truncated_tokens })
 }
 
 fn shown_here(Found { hit, record }: Found) -> Shown {
     use diptych_core::Part;
-    let (text, image) = match record.part(hit.part) {
-        Some(Part::Text(text)) => (Some(text.text.clone()), None),
-        Some(Part::Image(image)) => (None, Some(image.source.clone())),
-        None => (None, None),
+    let (text, span, image) = match record.part(hit.part) {
+        Some(Part::Text(part)) => {
+            let chunk = hit.part.chunk.and_then(|n| part.chunk(n));
+            let text = &part.text[chunk.clone().unwrap_or(0..part.text.len())];
+            (Some(text.to_owned()), chunk.map(|range| (range.start, range.end)), None)
+        }
+        Some(Part::Image(image)) => (None, None, Some(image.source.clone())),
+        None => (None, None, None),
     };
     Shown {
         key: hit.key.to_string(),
         score: hit.score,
         part: hit.part.to_string(),
         text,
+        span,
         image,
         attributes: attributes(record.attributes()),
     }
@@ -123,7 +149,7 @@ fn attributes(attributes: &diptych_core::Attributes) -> Map<String, Value> {
     attributes.iter().map(|(name, value)| (name.clone(), output::attribute_json(value))).collect()
 }
 
-fn search_there(args: &SearchArgs, url: &str) -> Result<Vec<Shown>> {
+fn search_there(args: &SearchArgs, url: &str) -> Result<Answer> {
     use wire::search_request::Query as WireQuery;
     let query = match source(args)? {
         QuerySource::Text(text) => WireQuery::Text(text),
@@ -142,7 +168,9 @@ fn search_there(args: &SearchArgs, url: &str) -> Result<Vec<Shown>> {
     let response = remote::runtime()?.block_on(async {
         remote::connect(url).await?.search(request).await.map_err(|s| remote::failed(&s))
     })?;
-    response.into_inner().hits.into_iter().map(shown_there).collect()
+    let wire::SearchResponse { hits, stats } = response.into_inner();
+    let truncated_tokens = stats.map_or(0, |stats| stats.truncated_tokens);
+    Ok(Answer { hits: hits.into_iter().map(shown_there).collect::<Result<_>>()?, truncated_tokens })
 }
 
 fn shown_there(hit: wire::Hit) -> Result<Shown> {
@@ -150,17 +178,21 @@ fn shown_there(hit: wire::Hit) -> Result<Shown> {
     let part = hit.part.unwrap_or_default();
     let reference = part.r#ref.unwrap_or_default();
     let modality = modality_from_wire(reference.modality).map_or("unknown", Modality::as_str);
-    let (text, image) = match part.content {
-        Some(Content::Text(text)) => (Some(text.text), None),
-        Some(Content::Image(image)) => (None, Some(image.source)),
-        None => (None, None),
+    let chunk = reference.chunk.map_or(String::new(), |n| format!("#{n}"));
+    let (text, span, image) = match part.content {
+        Some(Content::Text(text)) => {
+            (Some(text.text), text.span.map(|span| (span.start as usize, span.end as usize)), None)
+        }
+        Some(Content::Image(image)) => (None, None, Some(image.source)),
+        None => (None, None, None),
     };
     let attributes_here = attributes_from_wire(hit.attributes).map_err(|s| remote::failed(&s))?;
     Ok(Shown {
         key: hit.key,
         score: hit.score,
-        part: format!("{modality}:{}", reference.ordinal),
+        part: format!("{modality}:{}{chunk}", reference.ordinal),
         text,
+        span,
         image,
         attributes: attributes(&attributes_here),
     })

@@ -5,6 +5,9 @@ use std::fmt;
 use crate::limits::{IMAGE_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::{Digest, Embedding};
 
+/// Positions of a ViT-B/32 on 224 x 224 pixels: 49 patches and the class token.
+const IMAGE_POSITIONS: usize = 50;
+
 /// The identity of a model: a digest over its weights, its preprocessing and its tokenizer.
 /// Embeddings of different model ids are never compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,6 +111,16 @@ pub trait Encode: Send + Sync {
     /// # Errors
     /// [`EncodeError::Model`] when the forward pass fails.
     fn encode_texts(&self, texts: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError>;
+
+    /// Positions that a text takes in the text tower: what its share of a batch costs.
+    fn text_positions(&self, text: &PreparedText) -> usize {
+        text.ids.len()
+    }
+
+    /// Positions that one image takes in the image tower. An encoder that knows its tower says so.
+    fn image_positions(&self) -> usize {
+        IMAGE_POSITIONS
+    }
 }
 
 impl PreparedText {
@@ -149,12 +162,19 @@ impl PreparedImage {
 #[derive(Debug, Clone)]
 pub struct HashEncoder {
     dim: usize,
+    /// Words that a text may have; `None` for as many as there are.
+    context: Option<usize>,
 }
 
 impl HashEncoder {
-    /// An encoder of `dim` dimensions (at least 1).
+    /// An encoder of `dim` dimensions (at least 1) that reads texts of any length.
     pub fn new(dim: usize) -> Self {
-        Self { dim: dim.max(1) }
+        Self { dim: dim.max(1), context: None }
+    }
+
+    /// An encoder of `dim` dimensions that reads the first `context` words (at least 1) of a text.
+    pub fn with_context(dim: usize, context: usize) -> Self {
+        Self { context: Some(context.max(1)), ..Self::new(dim) }
     }
 
     fn embed(&self, words: impl Iterator<Item = u64>) -> Result<Embedding, EncodeError> {
@@ -174,6 +194,7 @@ impl Encode for HashEncoder {
     fn model_id(&self) -> ModelId {
         let mut id = [0u8; 32];
         id[..4].copy_from_slice(b"hash");
+        id[16..24].copy_from_slice(&(self.context.unwrap_or(0) as u64).to_be_bytes());
         id[24..].copy_from_slice(&(self.dim as u64).to_be_bytes());
         ModelId(Digest(id))
     }
@@ -186,18 +207,38 @@ impl Encode for HashEncoder {
         PreparedImage::check(bytes)?;
         let text = std::str::from_utf8(bytes)
             .map_err(|e| EncodeError::Image { reason: format!("no words: {e}") })?;
-        let hashes = self.prepare_text(text)?.ids;
-        let values = hashes.iter().map(|&id| f32::from_bits(id)).collect();
+        let values = word_hashes(PreparedText::check(text)?).map(f32::from_bits).collect();
         Ok(PreparedImage { values, width: 1, height: 1 })
     }
 
     fn prepare_text(&self, text: &str) -> Result<PreparedText, EncodeError> {
-        let ids = PreparedText::check(text)?
-            .split_whitespace()
-            // The exponent's top bit is cleared, so that the bits survive a trip through an f32.
-            .map(|word| fnv1a(word.to_lowercase().as_bytes()) & 0x3fff_ffff)
-            .collect();
-        Ok(PreparedText { ids, truncated_tokens: 0 })
+        let mut ids: Vec<u32> = word_hashes(PreparedText::check(text)?).collect();
+        let truncated = ids.len().saturating_sub(self.context.unwrap_or(usize::MAX));
+        ids.truncate(ids.len() - truncated);
+        Ok(PreparedText { ids, truncated_tokens: u32::try_from(truncated).unwrap_or(u32::MAX) })
+    }
+
+    fn split_text<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        let Some(context) = self.context else { return vec![text] };
+        let words = |piece: &str| piece.split_whitespace().count();
+        let mut pieces = Vec::new();
+        let (mut start, mut end) = (0, 0);
+        // A sentence that is too long by itself is divided between words.
+        for sentence in text.split_inclusive(['.', '!', '?', '\n']) {
+            for word in if words(sentence) > context {
+                sentence.split_inclusive(char::is_whitespace).collect()
+            } else {
+                vec![sentence]
+            } {
+                if words(&text[start..end]) + words(word) > context {
+                    pieces.push(&text[start..end]);
+                    start = end;
+                }
+                end += word.len();
+            }
+        }
+        pieces.push(&text[start..end]);
+        pieces
     }
 
     fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
@@ -207,6 +248,12 @@ impl Encode for HashEncoder {
     fn encode_texts(&self, texts: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError> {
         texts.iter().map(|t| self.embed(t.ids.iter().map(|&id| u64::from(id)))).collect()
     }
+}
+
+/// One hash per word, whatever its case.
+fn word_hashes(text: &str) -> impl Iterator<Item = u32> {
+    // The exponent's top bit is cleared, so that the bits survive a trip through an f32.
+    text.split_whitespace().map(|word| fnv1a(word.to_lowercase().as_bytes()) & 0x3fff_ffff)
 }
 
 fn fnv1a(bytes: &[u8]) -> u32 {
@@ -235,6 +282,20 @@ mod tests {
         let image = encoder.encode_images(&[image]).expect("encodes").remove(0);
         assert!(text("A red BIRD").cosine(&image) > 0.999);
         assert!(text("a red bird").cosine(&image) > text("a green car").cosine(&image));
+    }
+
+    #[test]
+    fn the_hash_encoder_cuts_at_its_context_and_splits_at_sentences() {
+        let encoder = HashEncoder::with_context(8, 4);
+        let text = "One two. Three four! Five six seven eight nine ten?\nEnd";
+        let prepared = encoder.prepare_text(text).expect("text");
+        assert_eq!((prepared.ids.len(), prepared.truncated_tokens), (4, 7));
+        let pieces = encoder.split_text(text);
+        assert_eq!(pieces, ["One two. Three four! ", "Five six seven eight ", "nine ten?\nEnd"]);
+        assert!(pieces.iter().all(|p| encoder.prepare_text(p).expect("text").truncated_tokens == 0));
+        assert_eq!(encoder.split_text("One two."), ["One two."]);
+        assert_eq!(HashEncoder::new(8).split_text(text), [text]);
+        assert_ne!(HashEncoder::new(8).model_id(), encoder.model_id());
     }
 
     #[test]

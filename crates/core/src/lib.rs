@@ -8,13 +8,12 @@
 mod embedding;
 mod encode;
 pub mod limits;
+mod part;
 mod query;
 mod record;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
+pub use part::{Digest, ImagePart, Modality, Part, PartRef, PointId, TextPart};
 pub use query::{Hit, Query, QueryError, QuerySource};
-pub use record::{
-    AttributeValue, Attributes, CollectionName, Digest, ImagePart, Key, Modality, NameError, Part, PartRef,
-    PointId, Record, RecordError, TextPart,
-};
+pub use record::{AttributeValue, Attributes, CollectionName, Key, NameError, Record, RecordError};

@@ -15,8 +15,10 @@ pub const IMAGE_PIXELS_MAX: u64 = 64_000_000;
 pub const KEY_BYTES_MAX: usize = 512;
 /// Longest collection name, in bytes.
 pub const COLLECTION_NAME_BYTES_MAX: usize = 64;
-/// Most parts one record may have.
+/// Most images and texts one record may have.
 pub const PARTS_MAX: usize = 256;
+/// Most embeddings one record may have: its images, its texts and the chunks of its long texts.
+pub const POINTS_MAX: usize = 1_024;
 /// Most attributes one record may have.
 pub const ATTRIBUTES_MAX: usize = 256;
 /// Longest attribute name, in bytes.

@@ -2,49 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
-use crate::limits;
-
-/// Which side of the shared space a part lies on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Modality {
-    /// Pixels.
-    Image,
-    /// Words.
-    Text,
-}
-
-impl Modality {
-    /// Both, in the order in which they are stored.
-    pub const ALL: [Self; 2] = [Self::Image, Self::Text];
-
-    /// The name used in output and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Image => "image",
-            Self::Text => "text",
-        }
-    }
-}
-
-impl fmt::Display for Modality {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Modality {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "image" => Ok(Self::Image),
-            "text" => Ok(Self::Text),
-            other => Err(format!("unknown modality '{other}'; use 'image' or 'text'")),
-        }
-    }
-}
+use crate::{Part, PartRef, limits};
 
 /// Why a name or key is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -173,96 +132,6 @@ fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The identity of one vector. Given out by the store, never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PointId(pub u64);
-
-/// Which part of a record: the `ordinal`-th image or the `ordinal`-th text, counted from 0 within
-/// its modality. Written `image:0`, `text:2`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PartRef {
-    /// Image or text.
-    pub modality: Modality,
-    /// Position among the record's parts of that modality.
-    pub ordinal: u32,
-}
-
-impl fmt::Display for PartRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.modality, self.ordinal)
-    }
-}
-
-impl FromStr for PartRef {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        let wrong = || format!("'{s}' is not a part; write it like 'image:0' or 'text:2'");
-        let (modality, ordinal) = s.split_once(':').ok_or_else(wrong)?;
-        Ok(Self {
-            modality: modality.parse().map_err(|_| wrong())?,
-            ordinal: ordinal.parse().map_err(|_| wrong())?,
-        })
-    }
-}
-
-/// A BLAKE3 digest of some content.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(pub [u8; 32]);
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digest({self})")
-    }
-}
-
-/// What is kept of an image: where it came from and what it was, not its pixels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImagePart {
-    /// Path or name the image was read from; free text, may be empty.
-    pub source: String,
-    /// Digest of the encoded file.
-    pub digest: Digest,
-    /// Width in pixels, after EXIF orientation.
-    pub width: u32,
-    /// Height in pixels, after EXIF orientation.
-    pub height: u32,
-}
-
-/// One text of a record, whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TextPart {
-    /// The text as given.
-    pub text: String,
-    /// Tokens beyond the model's context, which its embedding does not see.
-    pub truncated_tokens: u32,
-}
-
-/// One searchable piece of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// An image.
-    Image(ImagePart),
-    /// A text.
-    Text(TextPart),
-}
-
-impl Part {
-    /// The side of the shared space this part lies on.
-    pub fn modality(&self) -> Modality {
-        match self {
-            Self::Image(_) => Modality::Image,
-            Self::Text(_) => Modality::Text,
-        }
-    }
-}
-
 /// A typed attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttributeValue {
@@ -301,6 +170,23 @@ pub enum RecordError {
         /// Parts found.
         found: usize,
     },
+    /// More to search for than the bound.
+    #[error(
+        "the record comes to {found} images, texts and chunks of long texts, more than {max}; split it into several records",
+        max = limits::POINTS_MAX
+    )]
+    TooManyPoints {
+        /// Pieces found; at least so many.
+        found: usize,
+    },
+    /// Chunks that are not the text they are said to be of.
+    #[error("text {ordinal} of the record: {reason}; divide the text anew")]
+    Chunks {
+        /// Which text, counted from 0.
+        ordinal: usize,
+        /// What is wrong.
+        reason: String,
+    },
     /// More attributes than the bound.
     #[error("the record has {found} attributes, more than {max}; keep those you search by", max = limits::ATTRIBUTES_MAX)]
     TooManyAttributes {
@@ -329,6 +215,14 @@ impl Record {
         if parts.len() > limits::PARTS_MAX {
             return Err(RecordError::TooManyParts { found: parts.len() });
         }
+        Self::check_points(parts.iter().map(Part::pieces).sum())?;
+        let texts = parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text),
+            Part::Image(_) => None,
+        });
+        for (ordinal, text) in texts.enumerate() {
+            text.check().map_err(|reason| RecordError::Chunks { ordinal, reason })?;
+        }
         if attributes.len() > limits::ATTRIBUTES_MAX {
             return Err(RecordError::TooManyAttributes { found: attributes.len() });
         }
@@ -337,6 +231,14 @@ impl Record {
                 .map_err(|reason| RecordError::Attribute { name: name.chars().take(64).collect(), reason })?;
         }
         Ok(Self { key, parts, attributes })
+    }
+
+    /// Checks how many embeddings a record takes, for those who know it before the record is there.
+    ///
+    /// # Errors
+    /// [`RecordError::TooManyPoints`].
+    pub fn check_points(found: usize) -> Result<(), RecordError> {
+        if found > limits::POINTS_MAX { Err(RecordError::TooManyPoints { found }) } else { Ok(()) }
     }
 
     /// The record's name.
@@ -349,20 +251,39 @@ impl Record {
         &self.parts
     }
 
-    /// All parts with their references.
-    pub fn part_refs(&self) -> impl Iterator<Item = (PartRef, &Part)> {
+    /// All parts, each under the name of the whole image or text.
+    pub fn whole_parts(&self) -> impl Iterator<Item = (PartRef, &Part)> {
         let mut next = [0u32; 2];
         self.parts.iter().map(move |part| {
             let modality = part.modality();
             let ordinal = next[modality as usize];
             next[modality as usize] += 1;
-            (PartRef { modality, ordinal }, part)
+            (PartRef::whole(modality, ordinal), part)
         })
     }
 
-    /// One part, if the record has it.
+    /// Everything that is searched, in order: the parts, and for a long text its chunks in its place.
+    pub fn part_refs(&self) -> impl Iterator<Item = (PartRef, &Part)> {
+        self.whole_parts().flat_map(|(whole, part)| {
+            let chunks = match part {
+                Part::Text(text) => text.chunk_ends.len(),
+                Part::Image(_) => 0,
+            };
+            let name = move |n| if chunks == 0 { whole } else { PartRef::chunk(whole.ordinal, n) };
+            // A record has at most POINTS_MAX pieces.
+            (0..chunks.max(1) as u32).map(move |n| (name(n), part))
+        })
+    }
+
+    /// The image or text that a reference names or lies in, if the record has it.
     pub fn part(&self, wanted: PartRef) -> Option<&Part> {
-        self.part_refs().find(|&(found, _)| found == wanted).map(|(_, part)| part)
+        let whole = PartRef { chunk: None, ..wanted };
+        let (_, part) = self.whole_parts().find(|&(found, _)| found == whole)?;
+        match (wanted.chunk, part) {
+            (None, part) => Some(part),
+            (Some(n), Part::Text(text)) => text.chunk(n).map(|_| part),
+            (Some(_), Part::Image(_)) => None,
+        }
     }
 
     /// Attributes by name.
@@ -402,9 +323,10 @@ fn check_attribute(name: &str, value: &AttributeValue) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Digest, ImagePart, Modality, TextPart};
 
     fn text(s: &str) -> Part {
-        Part::Text(TextPart { text: s.to_owned(), truncated_tokens: 0 })
+        Part::Text(TextPart::whole(s, 0))
     }
 
     fn image(source: &str) -> Part {
@@ -421,6 +343,32 @@ mod tests {
         let second: PartRef = "text:1".parse().expect("valid");
         assert_eq!(record.part(second), Some(&text("b")));
         assert_eq!(record.part("image:1".parse().expect("valid")), None);
+    }
+
+    #[test]
+    fn a_long_text_is_searched_by_its_chunks_and_bounded() {
+        let long = |chunk_ends: Vec<u32>| {
+            let text = "x".repeat(*chunk_ends.last().expect("some") as usize);
+            Part::Text(TextPart { chunk_ends, ..TextPart::whole(text, 0) })
+        };
+        let record = |parts| Record::new(Key::new("k").expect("valid"), parts, Attributes::new());
+        let found = record(vec![text("a"), long(vec![2, 5, 9]), text("b")]).expect("valid");
+        let refs: Vec<String> = found.part_refs().map(|(r, _)| r.to_string()).collect();
+        assert_eq!(refs, ["text:0", "text:1#0", "text:1#1", "text:1#2", "text:2"]);
+        let whole: Vec<String> = found.whole_parts().map(|(r, _)| r.to_string()).collect();
+        assert_eq!(whole, ["text:0", "text:1", "text:2"]);
+        assert_eq!(found.part(PartRef::chunk(1, 2)), found.parts().get(1));
+        assert_eq!(found.part(PartRef::whole(Modality::Text, 1)), found.parts().get(1));
+        assert_eq!(found.part(PartRef::chunk(1, 3)), None);
+        assert_eq!(found.part(PartRef::chunk(0, 0)), None);
+
+        let ends = |n: usize| (1..=n as u32).collect::<Vec<u32>>();
+        assert!(record(vec![long(ends(limits::POINTS_MAX))]).is_ok());
+        let error = record(vec![text("a"), long(ends(limits::POINTS_MAX))]).expect_err("one too many");
+        assert_eq!(error, RecordError::TooManyPoints { found: limits::POINTS_MAX + 1 });
+        let torn = Part::Text(TextPart { chunk_ends: vec![1], ..TextPart::whole("abc", 0) });
+        let error = record(vec![text("a"), torn]).expect_err("torn");
+        assert!(matches!(error, RecordError::Chunks { ordinal: 1, .. }), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use diptych_store::{Outcome, PutMode};
 
 use crate::space::Space;
 use crate::write::Step;
-use crate::{Engine, EngineError, NewRecord, Written, ordered_map};
+use crate::{Engine, EngineError, NewRecord, TextCounts, Written, ordered_map};
 
 /// One item of a source, read when a worker gets to it.
 pub struct BulkItem {
@@ -49,10 +49,10 @@ pub struct BulkCounts {
     pub failed: u64,
     /// Images encoded.
     pub images: u64,
-    /// Texts encoded.
+    /// Texts encoded, each counted once, however many chunks it has.
     pub texts: u64,
-    /// Records with a text longer than the model's context.
-    pub truncated: u64,
+    /// What became of those that were longer than the model's context.
+    pub long_texts: TextCounts,
 }
 
 impl BulkCounts {
@@ -62,7 +62,7 @@ impl BulkCounts {
     }
 
     fn count(&mut self, written: &Written) {
-        self.truncated += u64::from(written.truncated_tokens > 0);
+        self.long_texts.add(written.texts);
         match written.outcome {
             Outcome::Created => self.created += 1,
             Outcome::Updated => self.updated += 1,
@@ -85,17 +85,20 @@ struct Batch {
     steps: Vec<Result<Step, EngineError>>,
     images: usize,
     texts: usize,
+    /// Texts and chunks of long ones.
+    pieces: usize,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self { origins: Vec::new(), steps: Vec::new(), images: 0, texts: 0 }
+        Self { origins: Vec::new(), steps: Vec::new(), images: 0, texts: 0, pieces: 0 }
     }
 
     fn push(&mut self, origin: String, step: Result<Step, EngineError>) {
         if let Ok(Step::New(prepared)) = &step {
             self.images += prepared.image_count();
             self.texts += prepared.text_count();
+            self.pieces += prepared.text_pieces();
         }
         self.origins.push(origin);
         self.steps.push(step);
@@ -103,7 +106,7 @@ impl Batch {
 
     /// Full by work for the model, or by items that need none.
     fn is_full(&self, batch: usize) -> bool {
-        self.images >= batch || self.texts >= 4 * batch || self.steps.len() >= 16 * batch
+        self.images >= batch || self.pieces >= 4 * batch || self.steps.len() >= 16 * batch
     }
 }
 
@@ -132,7 +135,7 @@ impl Engine {
             let (send, batches) = sync_channel(1);
             scope.spawn(move || {
                 let send_batch = |batch: Batch| {
-                    let Batch { origins, steps, images, texts } = batch;
+                    let Batch { origins, steps, images, texts, .. } = batch;
                     let encoded = self.encode_steps(steps).map(|encoded| (origins, encoded, images, texts));
                     let go_on = encoded.is_ok();
                     // The receiver is gone only when the run has failed.

@@ -1,108 +1,18 @@
-//! The model's own thread: a bounded queue in front of an encoder.
+//! The model's own thread: takes batches from the queue in front of it and answers them.
 //!
-//! Owns admission and batching. Requests that wait together are encoded together; nothing waits for
-//! a batch to fill. Searches go before ingestion, so that a bulk load does not hold up a question.
-//! Deliberately absent: decoding and tokenising, which callers do on their own threads first.
+//! Requests that wait together are encoded together; nothing waits for a batch to fill. Searches go
+//! before ingestion, so that a bulk load does not hold up a question. How batches are put together is
+//! decided in `queue`. Deliberately absent: decoding and tokenising, which callers do on their own
+//! threads first.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use diptych_core::{Embedding, Encode, EncodeError, PreparedImage, PreparedText};
 
 use crate::EngineError;
-
-/// Most inputs the model is given at once when waiting requests are joined.
-const JOINED_BATCH_MAX: usize = 32;
-
-/// Who is waiting for the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
-    /// A person or program asked a question.
-    Search,
-    /// A load that only minds throughput.
-    Ingest,
-}
-
-type Reply = SyncSender<Result<Vec<Embedding>, EncodeError>>;
-
-struct Job {
-    inputs: Inputs,
-    reply: Reply,
-}
-
-enum Inputs {
-    Images(Vec<PreparedImage>),
-    Texts(Vec<PreparedText>),
-}
-
-impl Inputs {
-    fn len(&self) -> usize {
-        match self {
-            Self::Images(images) => images.len(),
-            Self::Texts(texts) => texts.len(),
-        }
-    }
-
-    fn joins(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-            && self.len() + other.len() <= JOINED_BATCH_MAX
-    }
-
-    fn append(&mut self, other: Self) {
-        match (self, other) {
-            (Self::Images(all), Self::Images(more)) => all.extend(more),
-            (Self::Texts(all), Self::Texts(more)) => all.extend(more),
-            _ => unreachable!("only jobs that join are appended"),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Waiting {
-    searches: VecDeque<Job>,
-    ingests: VecDeque<Job>,
-    closed: bool,
-}
-
-struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-    searches_max: usize,
-    ingests_max: usize,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // The queue holds plain values and every change to it is complete when the lock is
-        // released, so a panic elsewhere leaves it usable.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next batch, searches first, with the jobs of the same kind that wait behind it.
-    fn next(&self) -> Option<(Inputs, Vec<(usize, Reply)>)> {
-        let mut waiting = self.lock();
-        loop {
-            let Waiting { searches, ingests, closed } = &mut *waiting;
-            let line = if searches.is_empty() { ingests } else { searches };
-            if let Some(Job { mut inputs, reply }) = line.pop_front() {
-                let mut replies = vec![(inputs.len(), reply)];
-                while let Some(job) = line.pop_front_if(|job| inputs.joins(&job.inputs)) {
-                    replies.push((job.inputs.len(), job.reply));
-                    inputs.append(job.inputs);
-                }
-                self.changed.notify_all();
-                return Some((inputs, replies));
-            }
-            if *closed {
-                return None;
-            }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
+use crate::queue::{Answer, Inputs, Queue, QueueLimits, Urgency};
 
 /// An encoder on a thread of its own.
 pub struct EncodeThread {
@@ -112,18 +22,17 @@ pub struct EncodeThread {
 }
 
 impl EncodeThread {
-    /// Starts the thread. At most `searches_max` searches wait; a further one is refused. At most
-    /// `ingests_max` ingest batches wait; a further one blocks its sender.
-    pub fn start(encoder: Arc<dyn Encode>, searches_max: usize, ingests_max: usize) -> Self {
-        let queue =
-            Arc::new(Queue { waiting: Mutex::default(), changed: Condvar::new(), searches_max, ingests_max });
+    /// Starts the thread.
+    pub fn start(encoder: Arc<dyn Encode>, limits: QueueLimits) -> Self {
+        let queue = Arc::new(Queue::new(limits));
         let thread = std::thread::Builder::new()
             .name("diptych-encode".to_owned())
             .spawn({
                 let (encoder, queue) = (Arc::clone(&encoder), Arc::clone(&queue));
                 move || {
-                    while let Some((inputs, replies)) = queue.next() {
-                        answer(run(&*encoder, &inputs), replies);
+                    while let Some(batch) = queue.next() {
+                        let (inputs, replies) = batch.into_parts();
+                        replies.send(run(&*encoder, &inputs));
                     }
                 }
             })
@@ -146,7 +55,7 @@ impl EncodeThread {
         images: Vec<PreparedImage>,
         urgency: Urgency,
     ) -> Result<Vec<Embedding>, EngineError> {
-        self.submit(Inputs::Images(images), urgency)
+        self.queue.submit(&*self.encoder, Inputs::Images(images), urgency)
     }
 
     /// Embeds prepared texts, in order.
@@ -154,42 +63,13 @@ impl EncodeThread {
     /// # Errors
     /// As [`Self::images`].
     pub fn texts(&self, texts: Vec<PreparedText>, urgency: Urgency) -> Result<Vec<Embedding>, EngineError> {
-        self.submit(Inputs::Texts(texts), urgency)
-    }
-
-    fn submit(&self, inputs: Inputs, urgency: Urgency) -> Result<Vec<Embedding>, EngineError> {
-        if inputs.len() == 0 {
-            return Ok(Vec::new());
-        }
-        let (reply, answer) = sync_channel(1);
-        let mut waiting = self.queue.lock();
-        if urgency == Urgency::Ingest {
-            while waiting.ingests.len() >= self.queue.ingests_max && !waiting.closed {
-                waiting = self.queue.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-        if waiting.closed {
-            return Err(EngineError::Closed);
-        }
-        let job = Job { inputs, reply };
-        match urgency {
-            Urgency::Search if waiting.searches.len() >= self.queue.searches_max => {
-                let what = format!("{} queries wait for the model already", waiting.searches.len());
-                return Err(EngineError::Overloaded { what });
-            }
-            Urgency::Search => waiting.searches.push_back(job),
-            Urgency::Ingest => waiting.ingests.push_back(job),
-        }
-        drop(waiting);
-        self.queue.changed.notify_all();
-        Ok(answer.recv().map_err(|_| EngineError::Closed)??)
+        self.queue.submit(&*self.encoder, Inputs::Texts(texts), urgency)
     }
 }
 
 impl Drop for EncodeThread {
     fn drop(&mut self) {
-        self.queue.lock().closed = true;
-        self.queue.changed.notify_all();
+        self.queue.close();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been answered as an error already.
             let _ = thread.join();
@@ -198,7 +78,7 @@ impl Drop for EncodeThread {
 }
 
 /// Runs the model. A panic inside becomes an error for those who asked, not the end of the thread.
-fn run(encoder: &dyn Encode, inputs: &Inputs) -> Result<Vec<Embedding>, EncodeError> {
+fn run(encoder: &dyn Encode, inputs: &Inputs) -> Answer {
     let embeddings = catch_unwind(AssertUnwindSafe(|| match inputs {
         Inputs::Images(images) => encoder.encode_images(images),
         Inputs::Texts(texts) => encoder.encode_texts(texts),
@@ -212,41 +92,27 @@ fn run(encoder: &dyn Encode, inputs: &Inputs) -> Result<Vec<Embedding>, EncodeEr
     }
 }
 
-fn answer(result: Result<Vec<Embedding>, EncodeError>, replies: Vec<(usize, Reply)>) {
-    match result {
-        Ok(embeddings) => {
-            let mut embeddings = embeddings.into_iter();
-            for (count, reply) in replies {
-                // A caller that stopped waiting is no concern of the others.
-                let _ = reply.send(Ok(embeddings.by_ref().take(count).collect()));
-            }
-        }
-        Err(error) => {
-            for (_, reply) in replies {
-                let _ = reply.send(Err(error.clone()));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Barrier;
+    use std::sync::{Barrier, Mutex};
 
     use diptych_core::{HashEncoder, ModelId};
 
     use super::*;
 
-    /// Waits at a barrier in its first call, so that a test knows what queues behind it.
-    struct Gate {
+    const POISON: &str = "poison";
+
+    /// Records its batches as words per text; images wait at a barrier, so that a test knows what
+    /// queues behind them.
+    struct Scripted {
         inner: HashEncoder,
         entered: Barrier,
         released: Barrier,
-        calls: Mutex<Vec<(&'static str, usize)>>,
+        batches: Mutex<Vec<Vec<usize>>>,
     }
 
-    impl Encode for Gate {
+    impl Encode for Scripted {
         fn model_id(&self) -> ModelId {
             self.inner.model_id()
         }
@@ -259,63 +125,152 @@ mod tests {
         fn prepare_text(&self, text: &str) -> Result<PreparedText, EncodeError> {
             self.inner.prepare_text(text)
         }
+        fn image_positions(&self) -> usize {
+            40
+        }
         fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
-            self.calls.lock().unwrap().push(("images", images.len()));
+            self.batches.lock().unwrap().push(vec![0; images.len()]);
             self.entered.wait();
             self.released.wait();
             self.inner.encode_images(images)
         }
         fn encode_texts(&self, texts: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError> {
-            self.calls.lock().unwrap().push(("texts", texts.len()));
-            assert!(texts.len() < 1000, "a test asks for a panic");
+            self.batches.lock().unwrap().push(texts.iter().map(|t| t.ids.len()).collect());
+            let poison = self.inner.prepare_text(POISON)?;
+            assert!(!texts.contains(&poison), "a test asks for a panic");
             self.inner.encode_texts(texts)
         }
     }
 
-    fn gate() -> Arc<Gate> {
-        Arc::new(Gate {
-            inner: HashEncoder::new(16),
-            entered: Barrier::new(2),
-            released: Barrier::new(2),
-            calls: Mutex::default(),
-        })
+    /// The model busy with one image, and the queue that a test fills behind it.
+    struct Busy {
+        model: Arc<Scripted>,
+        thread: EncodeThread,
+    }
+
+    impl Busy {
+        fn new(searches_max: usize, batch_positions: usize) -> Self {
+            let model = Arc::new(Scripted {
+                inner: HashEncoder::new(16),
+                entered: Barrier::new(2),
+                released: Barrier::new(2),
+                batches: Mutex::default(),
+            });
+            let limits = QueueLimits { searches_max, ingests_max: 8, batch_positions };
+            Self { thread: EncodeThread::start(model.clone(), limits), model }
+        }
+
+        fn text(&self, words: usize) -> PreparedText {
+            self.thread.encoder().prepare_text(&"a ".repeat(words)).unwrap()
+        }
+
+        fn image(&self) -> PreparedImage {
+            self.thread.encoder().prepare_image(b"a b").unwrap()
+        }
+
+        /// Queues each request in turn while the model is busy, then lets it go on; returns the
+        /// batches it was given, the first image aside.
+        fn batches(&self, requests: &[(Urgency, &[usize])]) -> Vec<Vec<usize>> {
+            std::thread::scope(|scope| {
+                scope.spawn(|| self.thread.images(vec![self.image()], Urgency::Ingest).unwrap());
+                self.model.entered.wait();
+                for (urgency, words) in requests {
+                    let before = self.thread.queue.lengths();
+                    let texts: Vec<_> = words.iter().map(|&n| self.text(n)).collect();
+                    scope.spawn(|| {
+                        let expected = self.model.inner.encode_texts(&texts).unwrap();
+                        assert_eq!(self.thread.texts(texts, *urgency).unwrap(), expected);
+                    });
+                    while self.thread.queue.lengths() == before {
+                        std::thread::yield_now();
+                    }
+                }
+                self.model.released.wait();
+            });
+            self.model.batches.lock().unwrap()[1..].to_vec()
+        }
     }
 
     #[test]
-    fn searches_overtake_ingestion_and_wait_in_bounded_number() {
-        let gate = gate();
-        let thread = EncodeThread::start(gate.clone(), 2, 8);
-        let image = thread.encoder().prepare_image(b"a b").unwrap();
-        let text = thread.encoder().prepare_text("a b").unwrap();
+    fn what_waits_is_joined_by_its_positions_and_searches_go_first() {
+        use Urgency::{Ingest, Search};
+        let busy = Busy::new(8, 20);
+        let batches = busy.batches(&[
+            (Ingest, &[5, 5]),
+            (Search, &[9]),
+            (Search, &[8]),
+            (Search, &[3]),
+            (Search, &[4]),
+            (Ingest, &[6]),
+        ]);
+        // Three searches fill the budget of 20; the fourth goes with the next batch, which takes no
+        // ingestion in; the two ingest requests go together at the end.
+        assert_eq!(batches, [vec![9, 8, 3], vec![4], vec![5, 5, 6]]);
+    }
+
+    #[test]
+    fn a_request_over_the_budget_is_cut_and_comes_back_whole_and_in_order() {
+        use Urgency::{Ingest, Search};
+        let busy = Busy::new(8, 20);
+        let batches = busy.batches(&[(Ingest, &[12, 1, 12, 2, 30, 3]), (Search, &[2])]);
+        assert_eq!(batches, [vec![2], vec![12, 1], vec![12, 2], vec![30], vec![3]]);
+    }
+
+    #[test]
+    fn too_many_waiting_searches_are_refused() {
+        let busy = Busy::new(2, 1000);
+        let thread = &busy.thread;
         std::thread::scope(|scope| {
-            scope.spawn(|| thread.images(vec![image], Urgency::Ingest).unwrap());
-            gate.entered.wait();
-            // The model is busy now. Queue one ingest batch, then two searches behind it.
-            scope.spawn(|| thread.texts(vec![text.clone(); 5], Urgency::Ingest).unwrap());
+            scope.spawn(|| thread.images(vec![busy.image()], Urgency::Ingest).unwrap());
+            busy.model.entered.wait();
             for _ in 0..2 {
-                scope.spawn(|| thread.texts(vec![text.clone()], Urgency::Search).unwrap());
+                scope.spawn(|| thread.texts(vec![busy.text(2)], Urgency::Search).unwrap());
             }
-            let queued = || {
-                let waiting = thread.queue.lock();
-                (waiting.ingests.len(), waiting.searches.len())
-            };
-            while queued() != (1, 2) {
+            while thread.queue.lengths() != (0, 2) {
                 std::thread::yield_now();
             }
-            let refused = thread.texts(vec![text.clone()], Urgency::Search);
+            let refused = thread.texts(vec![busy.text(2)], Urgency::Search);
             assert!(matches!(refused, Err(EngineError::Overloaded { .. })));
-            gate.released.wait();
+            busy.model.released.wait();
         });
-        // The two searches were joined, and went before the ingest batch.
-        assert_eq!(*gate.calls.lock().unwrap(), [("images", 1), ("texts", 2), ("texts", 5)]);
+    }
+
+    #[test]
+    fn like_requests_are_joined_across_others_that_wait_between_them() {
+        let busy = Busy::new(8, 1000);
+        let (thread, model) = (&busy.thread, &busy.model);
+        std::thread::scope(|scope| {
+            scope.spawn(|| thread.images(vec![busy.image()], Urgency::Search).unwrap());
+            model.entered.wait();
+            let after = |waiting: usize| {
+                while thread.queue.lengths() != (0, waiting) {
+                    std::thread::yield_now();
+                }
+            };
+            scope.spawn(|| thread.texts(vec![busy.text(1)], Urgency::Search).unwrap());
+            after(1);
+            scope.spawn(|| thread.images(vec![busy.image(); 2], Urgency::Search).unwrap());
+            after(2);
+            scope.spawn(|| thread.texts(vec![busy.text(2)], Urgency::Search).unwrap());
+            after(3);
+            model.released.wait();
+            model.entered.wait();
+            model.released.wait();
+        });
+        assert_eq!(*model.batches.lock().unwrap(), [vec![0], vec![1, 2], vec![0, 0]]);
     }
 
     #[test]
     fn a_panic_of_the_model_is_an_error_and_the_next_call_works() {
-        let thread = EncodeThread::start(gate(), 2, 8);
-        let text = thread.encoder().prepare_text("a b").unwrap();
-        let failed = thread.texts(vec![text.clone(); 1000], Urgency::Search);
+        let busy = Busy::new(2, 4);
+        let poison = busy.thread.encoder().prepare_text(POISON).unwrap();
+        // The request is cut into three; after the first nobody waits for the others any more.
+        let mut texts = vec![poison];
+        texts.extend((0..11).map(|_| busy.text(1)));
+        let failed = busy.thread.texts(texts, Urgency::Search);
         assert!(matches!(failed, Err(EngineError::Encode(EncodeError::Model { .. }))));
-        assert_eq!(thread.texts(vec![text], Urgency::Search).unwrap().len(), 1);
+        assert_eq!(busy.thread.texts(vec![busy.text(1)], Urgency::Search).unwrap().len(), 1);
+        let batches = busy.model.batches.lock().unwrap();
+        assert_eq!((batches[0].len(), batches.last().unwrap().len()), (4, 1));
     }
 }

@@ -1,14 +1,16 @@
 //! The engine: a store, a model and the collections that join them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use diptych_core::{CollectionName, Embedding, Encode, Key, Modality, ModelId, PreparedImage, PreparedText};
 use diptych_index::{IndexOptions, Kind};
 use diptych_store::{Mutation, Outcome, Stats, Store, StoreError, StoredRecord};
 
+use crate::cache::QueryCache;
 use crate::space::Space;
-use crate::{EncodeThread, EngineError, Urgency};
+use crate::{CacheStats, EncodeThread, EngineError, QueryEmbedding, QueueLimits, TextCounts, Urgency};
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -19,12 +21,35 @@ pub struct EngineOptions {
     pub waiting_searches_max: usize,
     /// Ingest batches that may wait for the model before a further one blocks.
     pub waiting_ingests_max: usize,
+    /// Positions, of patches and tokens together, that go through the model at once: enough to keep
+    /// all cores busy, few enough that a question does not wait long behind them.
+    pub batch_positions: usize,
+    /// Query texts whose embeddings are kept, and the bytes that they may take; 0 for none.
+    pub query_cache_entries: usize,
+    /// See [`Self::query_cache_entries`].
+    pub query_cache_bytes: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { index: Kind::Graph, waiting_searches_max: 256, waiting_ingests_max: 4 }
+        Self {
+            index: Kind::Graph,
+            waiting_searches_max: 256,
+            waiting_ingests_max: 4,
+            batch_positions: 1024,
+            query_cache_entries: 8192,
+            query_cache_bytes: 32 << 20,
+        }
     }
+}
+
+/// What became of texts that the model could not read whole, since the engine was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TextTotals {
+    /// Texts that were stored.
+    pub ingested: TextCounts,
+    /// Texts to search by or to embed that were longer than the model's context, and so were cut.
+    pub truncated_queries: u64,
 }
 
 /// What an engine holds.
@@ -36,12 +61,19 @@ pub struct Overview {
     pub dim: usize,
     /// Every collection with its counts, by name.
     pub collections: Vec<(CollectionName, Stats)>,
+    /// Texts longer than the model's context.
+    pub texts: TextTotals,
+    /// The cache of query texts.
+    pub query_cache: CacheStats,
 }
 
 /// Encodes, stores, indexes and searches. Share it by reference; every method takes `&self`.
 pub struct Engine {
     pub(crate) store: Store,
     pub(crate) encode: EncodeThread,
+    queries: QueryCache,
+    ingested_texts: Mutex<TextCounts>,
+    truncated_queries: AtomicU64,
     spaces: RwLock<HashMap<CollectionName, Arc<Space>>>,
     index_options: IndexOptions,
     model_id: ModelId,
@@ -71,8 +103,22 @@ impl Engine {
             let space = Space::new(collection, index_options);
             spaces.insert(space.collection.name.clone(), Arc::new(space));
         }
-        let encode = EncodeThread::start(encoder, options.waiting_searches_max, options.waiting_ingests_max);
-        Ok(Self { store, encode, spaces: RwLock::new(spaces), index_options, model_id, dim })
+        let limits = QueueLimits {
+            searches_max: options.waiting_searches_max,
+            ingests_max: options.waiting_ingests_max,
+            batch_positions: options.batch_positions,
+        };
+        Ok(Self {
+            store,
+            encode: EncodeThread::start(encoder, limits),
+            queries: QueryCache::new(options.query_cache_entries, options.query_cache_bytes),
+            ingested_texts: Mutex::default(),
+            truncated_queries: AtomicU64::new(0),
+            spaces: RwLock::new(spaces),
+            index_options,
+            model_id,
+            dim,
+        })
     }
 
     /// Loads every index, so that the first search does not wait for it.
@@ -93,7 +139,21 @@ impl Engine {
         self.encode.encoder()
     }
 
-    /// Embeds prepared inputs without storing them.
+    /// Embeds a text to search by: from the cache of earlier queries, or else by the model. A text
+    /// longer than the model's context is cut as its family does.
+    ///
+    /// # Errors
+    /// When the text is empty or too long to be tokenised; else as [`EncodeThread::images`].
+    pub fn embed_query(&self, text: &str) -> Result<QueryEmbedding, EngineError> {
+        let query = self.queries.get_or_encode(text, self.encoder(), |prepared| {
+            let mut embeddings = self.encode.texts(vec![prepared], Urgency::Search)?;
+            Ok(embeddings.pop().expect("one embedding for one input"))
+        })?;
+        self.truncated_queries.fetch_add(u64::from(query.truncated_tokens > 0), Ordering::Relaxed);
+        Ok(query)
+    }
+
+    /// Embeds prepared inputs without storing them, always by the model.
     ///
     /// # Errors
     /// As [`EncodeThread::images`].
@@ -103,7 +163,12 @@ impl Engine {
         texts: Vec<PreparedText>,
         urgency: Urgency,
     ) -> Result<(Vec<Embedding>, Vec<Embedding>), EngineError> {
-        Ok((self.encode.images(images, urgency)?, self.encode.texts(texts, urgency)?))
+        let truncated = texts.iter().filter(|text| text.truncated_tokens > 0).count() as u64;
+        let embeddings = (self.encode.images(images, urgency)?, self.encode.texts(texts, urgency)?);
+        if urgency == Urgency::Search {
+            self.truncated_queries.fetch_add(truncated, Ordering::Relaxed);
+        }
+        Ok(embeddings)
     }
 
     /// Reads one record.
@@ -158,7 +223,17 @@ impl Engine {
             .map(|s| Ok((s.collection.name.clone(), self.store.stats(s.collection.id)?)))
             .collect::<Result<Vec<_>, EngineError>>()?;
         collections.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Overview { model_id: self.model_id, dim: self.dim, collections })
+        let texts = TextTotals {
+            ingested: *self.ingested_texts.lock().unwrap_or_else(PoisonError::into_inner),
+            truncated_queries: self.truncated_queries.load(Ordering::Relaxed),
+        };
+        let query_cache = self.queries.stats();
+        Ok(Overview { model_id: self.model_id, dim: self.dim, collections, texts, query_cache })
+    }
+
+    /// Adds the texts of a record that has been stored to the totals.
+    pub(crate) fn count_ingested(&self, texts: TextCounts) {
+        self.ingested_texts.lock().unwrap_or_else(PoisonError::into_inner).add(texts);
     }
 
     /// The collection of that name.

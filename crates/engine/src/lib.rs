@@ -6,20 +6,26 @@
 //! Deliberately absent: async, wire types, models (the engine sees only [`diptych_core::Encode`]).
 
 mod bulk;
+mod cache;
+mod chunks;
 mod encoding;
 mod engine;
 mod error;
 mod parallel;
+mod queue;
 mod search;
 mod space;
 mod verify;
 mod write;
 
 pub use bulk::{BulkCounts, BulkItem, BulkOptions, Failure};
-pub use encoding::{EncodeThread, Urgency};
-pub use engine::{Engine, EngineOptions, Overview};
+pub use cache::{CacheStats, QueryEmbedding};
+pub use chunks::TextCounts;
+pub use encoding::EncodeThread;
+pub use engine::{Engine, EngineOptions, Overview, TextTotals};
 pub use error::EngineError;
 pub use parallel::{Ordered, ordered_map};
+pub use queue::{QueueLimits, Urgency};
 pub use search::{Found, SearchOutcome, SearchTimes};
 pub use verify::{VerifyReport, verify};
 pub use write::{NewImage, NewRecord, Written};

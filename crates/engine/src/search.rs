@@ -7,7 +7,7 @@ use diptych_core::{CollectionName, Embedding, Hit, Key, Modality, PartRef, Query
 use diptych_index::{Index, Neighbor};
 
 use crate::space::Space;
-use crate::{Engine, EngineError, Urgency};
+use crate::{Engine, EngineError, QueryEmbedding, Urgency};
 
 /// A hit with the record it names.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,10 +32,12 @@ pub struct SearchTimes {
 /// What a search found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchOutcome {
-    /// Best first, one per record; ties in key order.
+    /// Best first, one per record; ties in key order. A hit of a chunk names the chunk.
     pub hits: Vec<Found>,
     /// Points of the target modality that could be found.
     pub searched_points: usize,
+    /// Tokens of the query text beyond the model's context, which the search did not see.
+    pub truncated_tokens: u32,
     /// Where the time went.
     pub times: SearchTimes,
 }
@@ -48,7 +50,7 @@ impl Engine {
     pub fn search(&self, collection: &CollectionName, query: &Query) -> Result<SearchOutcome, EngineError> {
         let space = self.space(collection)?;
         let started = Instant::now();
-        let embedding = self.query_embedding(&space, query.source())?;
+        let QueryEmbedding { embedding, truncated_tokens } = self.query_embedding(&space, query.source())?;
         let encode = started.elapsed();
 
         let started = Instant::now();
@@ -60,30 +62,30 @@ impl Engine {
         let hits = self.fetch(&space, best)?;
         let fetch = started.elapsed() + fetch_owners;
         let times = SearchTimes { encode, search, fetch };
-        Ok(SearchOutcome { hits, searched_points: index.len(), times })
+        Ok(SearchOutcome { hits, searched_points: index.len(), truncated_tokens, times })
     }
 
-    fn query_embedding(&self, space: &Space, source: &QuerySource) -> Result<Embedding, EngineError> {
-        let one = |mut all: Vec<Embedding>| all.pop().expect("one embedding for one input");
-        match source {
-            QuerySource::Text(text) => {
-                let prepared = self.encoder().prepare_text(text)?;
-                Ok(one(self.encode.texts(vec![prepared], Urgency::Search)?))
-            }
+    fn query_embedding(&self, space: &Space, source: &QuerySource) -> Result<QueryEmbedding, EngineError> {
+        let embedding = match source {
+            QuerySource::Text(text) => return self.embed_query(text),
             QuerySource::Image(bytes) => {
                 let prepared = self.encoder().prepare_image(bytes)?;
-                Ok(one(self.encode.images(vec![prepared], Urgency::Search)?))
+                let mut embeddings = self.encode.images(vec![prepared], Urgency::Search)?;
+                embeddings.pop().expect("one embedding for one input")
             }
-            QuerySource::Key { key, part } => self.stored_embedding(space, key, *part),
+            QuerySource::Key { key, part } => self.stored_embedding(space, key, *part)?,
             QuerySource::Vector(values) => {
                 let (expected, found) = (space.collection.dim as usize, values.len());
                 if found != expected {
                     return Err(EngineError::Dimension { expected, found });
                 }
-                Ok(Embedding::new(values.as_slice())?)
+                Embedding::new(values.as_slice())?
             }
-        }
+        };
+        Ok(QueryEmbedding { embedding, truncated_tokens: 0 })
     }
+
+    /// The stored embedding of a part: the first chunk's when a long text is named as a whole.
 
     fn stored_embedding(
         &self,
@@ -95,11 +97,11 @@ impl Engine {
             EngineError::RecordNotFound { key: key.clone(), collection: space.collection.name.to_string() }
         })?;
         let wanted = match part {
-            Some(part) => vectors.into_iter().find(|v| v.part == part),
+            Some(part) => vectors.into_iter().filter(|v| part.covers(v.part)).min_by_key(|v| v.part),
             // The parts order images before texts, and each by its position.
             None => vectors.into_iter().min_by_key(|v| v.part),
         };
-        let part = part.unwrap_or(PartRef { modality: Modality::Image, ordinal: 0 });
+        let part = part.unwrap_or(PartRef::whole(Modality::Image, 0));
         Ok(wanted.ok_or_else(|| EngineError::PartNotFound { key: key.clone(), part })?.embedding)
     }
 

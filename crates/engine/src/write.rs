@@ -2,13 +2,13 @@
 
 use diptych_core::{
     AttributeValue, Attributes, CollectionName, Digest, Embedding, Encode, ImagePart, Key, Part, PartRef,
-    PreparedImage, PreparedText, Record, TextPart,
+    PreparedImage, PreparedText, Record,
 };
 use diptych_store::{Applied, Mutation, Outcome, PutMode};
 use rayon::prelude::*;
 
 use crate::space::Space;
-use crate::{Engine, EngineError, Urgency};
+use crate::{Engine, EngineError, TextCounts, Urgency, chunks};
 
 /// An image as it comes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub struct NewRecord {
 pub struct Written {
     /// Created, updated or unchanged.
     pub outcome: Outcome,
-    /// Tokens of its texts beyond the model's context.
-    pub truncated_tokens: u32,
+    /// What became of its long texts; all zero when nothing was written.
+    pub texts: TextCounts,
 }
 
 impl NewRecord {
@@ -79,7 +79,9 @@ pub(crate) struct Prepared {
     record: Record,
     digest: Digest,
     images: Vec<PreparedImage>,
+    /// The pieces of all texts, in order.
     texts: Vec<PreparedText>,
+    counts: TextCounts,
 }
 
 impl Prepared {
@@ -87,7 +89,13 @@ impl Prepared {
         self.images.len()
     }
 
+    /// Texts as given.
     pub(crate) fn text_count(&self) -> usize {
+        self.record.parts().len() - self.images.len()
+    }
+
+    /// Texts and chunks of long ones.
+    pub(crate) fn text_pieces(&self) -> usize {
         self.texts.len()
     }
 }
@@ -98,6 +106,7 @@ pub(crate) fn prepare(encoder: &dyn Encode, new: NewRecord) -> Result<Prepared, 
     let mut parts = Vec::with_capacity(new.images.len() + new.texts.len());
     let mut images = Vec::with_capacity(new.images.len());
     let mut texts = Vec::with_capacity(new.texts.len());
+    let mut counts = TextCounts::default();
     for image in new.images {
         let prepared = encoder.prepare_image(&image.bytes)?;
         parts.push(Part::Image(ImagePart {
@@ -109,11 +118,13 @@ pub(crate) fn prepare(encoder: &dyn Encode, new: NewRecord) -> Result<Prepared, 
         images.push(prepared);
     }
     for text in new.texts {
-        let prepared = encoder.prepare_text(&text)?;
-        parts.push(Part::Text(TextPart { text, truncated_tokens: prepared.truncated_tokens }));
-        texts.push(prepared);
+        let (part, pieces) = chunks::prepare_text(encoder, text)?;
+        Record::check_points(images.len() + texts.len() + pieces.len())?;
+        counts.count(&part);
+        parts.push(Part::Text(part));
+        texts.extend(pieces);
     }
-    Ok(Prepared { record: Record::new(new.key, parts, new.attributes)?, digest, images, texts })
+    Ok(Prepared { record: Record::new(new.key, parts, new.attributes)?, digest, images, texts, counts })
 }
 
 impl Engine {
@@ -153,10 +164,16 @@ impl Engine {
                 Ok(Step::New(prepared)) => {
                     images.extend(prepared.images);
                     texts.extend(prepared.texts);
-                    writes.push((prepared.record, prepared.digest));
+                    writes.push(Write {
+                        record: prepared.record,
+                        digest: prepared.digest,
+                        texts: prepared.counts,
+                    });
                     None
                 }
-                Ok(Step::Known) => Some(Ok(Written { outcome: Outcome::Unchanged, truncated_tokens: 0 })),
+                Ok(Step::Known) => {
+                    Some(Ok(Written { outcome: Outcome::Unchanged, texts: TextCounts::default() }))
+                }
                 Err(error) => Some(Err(error)),
             });
         }
@@ -180,7 +197,7 @@ impl Engine {
     fn store_records(
         &self,
         space: &Space,
-        writes: Vec<(Record, Digest)>,
+        writes: Vec<Write>,
         images: Vec<Embedding>,
         texts: Vec<Embedding>,
         mode: PutMode,
@@ -190,11 +207,11 @@ impl Engine {
         }
         let (mut images, mut texts) = (images.into_iter(), texts.into_iter());
         let mut vectors = Vec::with_capacity(writes.len());
-        let mut truncated = Vec::with_capacity(writes.len());
+        let mut counts = Vec::with_capacity(writes.len());
         let mut keys = Vec::with_capacity(writes.len());
         let mutations = writes
             .into_iter()
-            .map(|(record, digest)| {
+            .map(|Write { record, digest, texts: count }| {
                 let pairs: Vec<(PartRef, Embedding)> = record
                     .part_refs()
                     .map(|(part_ref, part)| {
@@ -205,14 +222,25 @@ impl Engine {
                         (part_ref, side.next().expect("one embedding per part"))
                     })
                     .collect();
-                truncated.push(truncated_tokens(&record));
+                counts.push(count);
                 keys.push(record.key().clone());
                 vectors.push(pairs.iter().map(|(_, e)| e.clone()).collect());
                 Mutation::Put { record, vectors: pairs, digest, mode }
             })
             .collect();
         let applied = space.write(&vectors, || Ok(self.store.write(space.collection.id, mutations)?))?;
-        Ok(applied.into_iter().zip(truncated).zip(keys).map(|((a, t), key)| outcome(a, t, key)).collect())
+        Ok(applied.into_iter().zip(counts).zip(keys).map(|((a, t), key)| self.written(a, t, key)).collect())
+    }
+
+    fn written(&self, applied: Applied, texts: TextCounts, key: Key) -> Result<Written, EngineError> {
+        match applied.outcome {
+            Outcome::AlreadyExists => Err(EngineError::AlreadyExists { key }),
+            outcome @ (Outcome::Created | Outcome::Updated) => {
+                self.count_ingested(texts);
+                Ok(Written { outcome, texts })
+            }
+            outcome => Ok(Written { outcome, texts: TextCounts::default() }),
+        }
     }
 }
 
@@ -224,29 +252,18 @@ pub(crate) enum Step {
     Known,
 }
 
+/// A record on its way to the store.
+struct Write {
+    record: Record,
+    digest: Digest,
+    texts: TextCounts,
+}
+
 /// A batch between the model and the store.
 pub(crate) struct Encoded {
-    writes: Vec<(Record, Digest)>,
+    writes: Vec<Write>,
     images: Vec<Embedding>,
     texts: Vec<Embedding>,
     /// One per step; `None` where the answer comes from the write.
     answers: Vec<Option<Result<Written, EngineError>>>,
-}
-
-fn outcome(applied: Applied, truncated_tokens: u32, key: Key) -> Result<Written, EngineError> {
-    match applied.outcome {
-        Outcome::AlreadyExists => Err(EngineError::AlreadyExists { key }),
-        outcome => Ok(Written { outcome, truncated_tokens }),
-    }
-}
-
-fn truncated_tokens(record: &Record) -> u32 {
-    record
-        .parts()
-        .iter()
-        .map(|part| match part {
-            Part::Text(text) => text.truncated_tokens,
-            Part::Image(_) => 0,
-        })
-        .sum()
 }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Encode, EncodeError, HashEncoder, Key, Modality, PartRef,
-    Query, QuerySource,
+    AttributeValue, Attributes, CollectionName, Encode, EncodeError, HashEncoder, Key, Modality, Part,
+    PartRef, Query, QuerySource, RecordError,
 };
 use diptych_engine::{
     BulkItem, BulkOptions, Engine, EngineError, EngineOptions, Failure, IndexKind, NewImage, NewRecord,
@@ -16,9 +16,13 @@ use diptych_store::{Store, StoreError, StoreOptions};
 use tempfile::TempDir;
 
 fn engine(dir: &TempDir, index: IndexKind) -> Engine {
+    engine_with(dir, index, HashEncoder::new(64))
+}
+
+fn engine_with(dir: &TempDir, index: IndexKind, encoder: HashEncoder) -> Engine {
     let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
-    Engine::open(store, Arc::new(HashEncoder::new(64)), EngineOptions { index, ..EngineOptions::default() })
-        .unwrap()
+    let options = EngineOptions { index, ..EngineOptions::default() };
+    Engine::open(store, Arc::new(encoder), options).unwrap()
 }
 
 fn record(key: &str, images: &[&str], texts: &[&str]) -> NewRecord {
@@ -71,7 +75,7 @@ fn hits_are_records_with_their_best_part() {
         assert_eq!(find(&engine, image, Modality::Image, 1)[0].0, "car");
         let key = |part| QuerySource::Key { key: Key::new("birds").unwrap(), part };
         assert_eq!(find(&engine, key(None), Modality::Image, 1)[0].0, "birds");
-        let absent = PartRef { modality: Modality::Text, ordinal: 7 };
+        let absent = PartRef::whole(Modality::Text, 7);
         let query = Query::new(key(Some(absent)), Modality::Image, 1, None).unwrap();
         let error = engine.search(&CollectionName::default(), &query).unwrap_err();
         assert!(matches!(error, EngineError::PartNotFound { .. }), "{error}");
@@ -226,4 +230,114 @@ fn many_writers_and_searchers_end_in_agreement() {
         let source = QuerySource::Key { key: stored.record.key().clone(), part: None };
         assert!(find(&engine, source, Modality::Text, 3).iter().any(|h| h.0 == stored.record.key().as_str()));
     }
+}
+
+/// A report of sixty sentences, five words each; the last is about a nodule.
+fn report() -> String {
+    let mut sentences: Vec<String> = (0..59).map(|n| format!("Sentence {n} says nothing new{n}.")).collect();
+    sentences.push("Tiny nodule behind the heart.".to_owned());
+    sentences.join(" ")
+}
+
+#[test]
+fn a_long_text_is_found_by_its_last_sentence_and_returned_whole() {
+    for index in [IndexKind::Graph, IndexKind::Exact] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine_with(&dir, index, HashEncoder::with_context(64, 12));
+        let name = CollectionName::default();
+        let long = record("long", &["heart"], &["a caption", &report(), "the end"]);
+        let other = record("other", &[], &["Tiny nodule in the lung."]);
+        let written = engine.ingest(&name, vec![long.clone(), other], PutMode::Upsert).unwrap();
+        let counts = written[0].as_ref().unwrap().texts;
+        assert_eq!((counts.split, counts.chunks, counts.truncated), (1, 30, 0));
+
+        let query = words("Tiny nodule behind the heart.");
+        let query = Query::new(query, Modality::Text, 10, None).unwrap();
+        let outcome = engine.search(&name, &query).unwrap();
+        let keys: Vec<&str> = outcome.hits.iter().map(|f| f.hit.key.as_str()).collect();
+        assert_eq!(keys, ["long", "other"], "thirty chunks are one record");
+        let best = &outcome.hits[0];
+        assert_eq!(best.hit.part.to_string(), "text:1#29");
+        let Some(Part::Text(part)) = best.record.part(best.hit.part) else { panic!("{best:?}") };
+        let chunk = &part.text[part.chunk(29).unwrap()];
+        assert!(chunk.ends_with("Tiny nodule behind the heart.") && part.text == report(), "{chunk}");
+
+        // Short neighbours keep their names, and a chunk can be searched from.
+        assert_eq!(find(&engine, words("the end"), Modality::Text, 1)[0].1, "text:2");
+        for (part, expected) in [("text:1#29", "text:1#29"), ("text:1", "text:1#0")] {
+            let source = QuerySource::Key { key: long.key.clone(), part: Some(part.parse().unwrap()) };
+            assert_eq!(find(&engine, source, Modality::Text, 1)[0].1, expected);
+        }
+        let source = QuerySource::Key { key: long.key.clone(), part: Some(PartRef::chunk(1, 30)) };
+        let query = Query::new(source, Modality::Text, 1, None).unwrap();
+        let error = engine.search(&name, &query).unwrap_err();
+        assert!(error.to_string().contains("text:1#30"), "{error}");
+
+        // The same content again costs nothing; other content replaces every chunk.
+        assert_eq!(put(&engine, vec![long]), [Outcome::Unchanged]);
+        assert_eq!(engine.overview().unwrap().collections[0].1.text_points, 33);
+        assert_eq!(put(&engine, vec![record("long", &[], &["now short"])]), [Outcome::Updated]);
+        assert_eq!(engine.overview().unwrap().collections[0].1.text_points, 2);
+        drop(engine);
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        assert_eq!(verify(&store).unwrap().problems, [""; 0]);
+    }
+}
+
+#[test]
+fn the_totals_say_what_was_split_truncated_and_answered_from_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine_with(&dir, IndexKind::Graph, HashEncoder::with_context(64, 12));
+    let items = (0..3).map(|n| BulkItem {
+        origin: format!("item {n}"),
+        load: Box::new(move || Ok(record(&format!("r{n}"), &[], &[&report(), "short"]))),
+    });
+    let name = CollectionName::default();
+    let counts = engine.ingest_all(&name, items, &BulkOptions::default(), |_| {}, |_| {}).unwrap();
+    assert_eq!((counts.texts, counts.long_texts.split, counts.long_texts.chunks), (6, 3, 90));
+    let texts = engine.overview().unwrap().texts;
+    assert_eq!((texts.ingested, texts.truncated_queries), (counts.long_texts, 0));
+
+    let ask = |text: &str| {
+        let query = Query::new(words(text), Modality::Text, 1, None).unwrap();
+        engine.search(&name, &query).unwrap()
+    };
+    let first = ask("Tiny nodule");
+    for text in ["Tiny nodule", " tiny  NODULE "] {
+        let again = ask(text);
+        assert_eq!((again.hits, again.truncated_tokens), (first.hits.clone(), 0));
+    }
+    for _ in 0..2 {
+        assert_eq!(ask(&report()).truncated_tokens, 300 - 12);
+    }
+    let overview = engine.overview().unwrap();
+    let cache = overview.query_cache;
+    assert_eq!((cache.hits, cache.misses, cache.entries), (3, 2, 2));
+    assert_eq!(overview.texts.truncated_queries, 2, "a repeat is cut just as the first was");
+}
+
+#[test]
+fn a_text_of_too_many_chunks_is_refused_and_its_neighbours_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine_with(&dir, IndexKind::Graph, HashEncoder::with_context(64, 2));
+    let endless = "word ".repeat(4000);
+    let records = vec![record("a", &[], &["one"]), record("b", &[], &[&endless]), record("c", &[], &["two"])];
+    let results = engine.ingest(&CollectionName::default(), records, PutMode::Upsert).unwrap();
+    let error = results[1].as_ref().unwrap_err();
+    assert!(matches!(error, EngineError::Record(RecordError::TooManyPoints { found: 2000 })), "{error}");
+    assert!(results[0].is_ok() && results[2].is_ok());
+}
+
+#[test]
+fn every_engine_answers_with_its_own_model() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engines = [(&one, 16), (&two, 32)]
+        .map(|(dir, dim)| (engine_with(dir, IndexKind::Exact, HashEncoder::new(dim)), dim));
+    for _ in 0..2 {
+        for (engine, dim) in &engines {
+            assert_eq!(engine.embed_query("the same words").unwrap().embedding.dim(), *dim);
+        }
+    }
+    let hits = engines.map(|(engine, _)| engine.overview().unwrap().query_cache.hits);
+    assert_eq!(hits, [1, 1]);
 }

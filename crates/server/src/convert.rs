@@ -1,10 +1,14 @@
 //! Wire to core and back, all of it.
 
+use std::ops::Range;
+
 use diptych_core::{
     AttributeValue, Attributes, CollectionName, Embedding, Key, Modality, Part, PartRef, Query, QuerySource,
+    TextPart,
 };
 use diptych_engine::{
-    EngineError, Found, NewImage, NewRecord, Outcome, Overview, PutMode, SearchOutcome, StoredRecord, Written,
+    CacheStats, EngineError, Found, NewImage, NewRecord, Outcome, Overview, PutMode, SearchOutcome,
+    StoredRecord, TextTotals, Written,
 };
 use diptych_proto::v1 as wire;
 use tonic::Status;
@@ -75,11 +79,13 @@ fn required_modality(modality: i32, field: &str) -> Result<Modality, Status> {
 }
 
 fn part_ref_from_wire(part: wire::PartRef) -> Result<PartRef, Status> {
-    Ok(PartRef { modality: required_modality(part.modality, "part.modality")?, ordinal: part.ordinal })
+    let modality = required_modality(part.modality, "part.modality")?;
+    Ok(PartRef { modality, ordinal: part.ordinal, chunk: part.chunk })
 }
 
 fn part_ref_to_wire(part: PartRef) -> wire::PartRef {
-    wire::PartRef { modality: modality_to_wire(part.modality), ordinal: part.ordinal }
+    let PartRef { modality, ordinal, chunk } = part;
+    wire::PartRef { modality: modality_to_wire(modality), ordinal, chunk }
 }
 
 pub(crate) fn search_from_wire(request: wire::SearchRequest) -> Result<(CollectionName, Query), Status> {
@@ -113,6 +119,7 @@ pub(crate) fn search_to_wire(outcome: SearchOutcome) -> wire::SearchResponse {
             encode_micros: micros(times.encode),
             search_micros: micros(times.search),
             fetch_micros: micros(times.fetch),
+            truncated_tokens: outcome.truncated_tokens,
         }),
     }
 }
@@ -135,18 +142,39 @@ fn part_to_wire(part_ref: PartRef, part: Option<&Part>) -> wire::Part {
             width: image.width,
             height: image.height,
         }),
-        Part::Text(text) => {
-            Content::Text(wire::TextPart { text: text.text.clone(), truncated_tokens: text.truncated_tokens })
-        }
+        Part::Text(text) => Content::Text(text_to_wire(part_ref, text)),
     });
     wire::Part { r#ref: Some(part_ref_to_wire(part_ref)), content }
+}
+
+/// A chunk for itself, with its place; a whole text with the places of its chunks.
+fn text_to_wire(part_ref: PartRef, text: &TextPart) -> wire::TextPart {
+    let span = |range: Range<usize>| {
+        let offset = |at| u32::try_from(at).expect("a text has at most TEXT_BYTES_MAX bytes");
+        wire::TextSpan { start: offset(range.start), end: offset(range.end) }
+    };
+    let truncated_tokens = text.truncated_tokens;
+    match part_ref.chunk.and_then(|n| text.chunk(n)) {
+        Some(range) => wire::TextPart {
+            text: text.text[range.clone()].to_owned(),
+            truncated_tokens,
+            span: Some(span(range)),
+            chunks: Vec::new(),
+        },
+        None => wire::TextPart {
+            text: text.text.clone(),
+            truncated_tokens,
+            span: None,
+            chunks: (0..).map_while(|n| text.chunk(n)).map(span).collect(),
+        },
+    }
 }
 
 pub(crate) fn record_to_wire(stored: StoredRecord) -> wire::Record {
     let record = stored.record;
     wire::Record {
         key: record.key().to_string(),
-        parts: record.part_refs().map(|(part_ref, part)| part_to_wire(part_ref, Some(part))).collect(),
+        parts: record.whole_parts().map(|(part_ref, part)| part_to_wire(part_ref, Some(part))).collect(),
         attributes: attributes_to_wire(record.attributes()),
         seq: stored.seq,
     }
@@ -232,8 +260,16 @@ pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestRes
         key,
         outcome: outcome as i32,
         error: None,
-        truncated_tokens: written.truncated_tokens,
+        truncated_tokens: small(written.texts.truncated_tokens),
+        split_texts: small(written.texts.split),
+        text_chunks: small(written.texts.chunks),
+        truncated_texts: small(written.texts.truncated),
     }
+}
+
+/// A count of one record, which its bounds keep far below this one.
+fn small(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn ingest_error(key: String, status: &Status) -> wire::IngestResponse {
@@ -241,7 +277,7 @@ pub(crate) fn ingest_error(key: String, status: &Status) -> wire::IngestResponse
         key,
         outcome: wire::WriteOutcome::Unspecified as i32,
         error: Some(wire::ItemError { code: status.code() as i32, message: status.message().to_owned() }),
-        truncated_tokens: 0,
+        ..wire::IngestResponse::default()
     }
 }
 
@@ -265,5 +301,17 @@ pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
                 truncated_texts: stats.truncated_texts,
             })
             .collect(),
+        encoding: Some(encoding_to_wire(overview.texts, overview.query_cache)),
+    }
+}
+
+fn encoding_to_wire(texts: TextTotals, cache: CacheStats) -> wire::EncodingStats {
+    let CacheStats { hits, misses, entries, bytes } = cache;
+    wire::EncodingStats {
+        truncated_texts: texts.ingested.truncated,
+        split_texts: texts.ingested.split,
+        text_chunks: texts.ingested.chunks,
+        truncated_queries: texts.truncated_queries,
+        query_cache: Some(wire::QueryCacheStats { hits, misses, entries, bytes }),
     }
 }

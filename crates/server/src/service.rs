@@ -160,14 +160,15 @@ impl RetrievalService for Retrieval {
                 "the request has {inputs} inputs; send 1 to {EMBED_INPUTS_MAX} images and texts"
             )));
         }
-        let (model_id, images, texts) = self
+        let (model_id, images, texts, truncated_tokens) = self
             .call(move |engine| {
                 let encoder = engine.encoder();
                 let images =
                     images.iter().map(|i| encoder.prepare_image(&i.data)).collect::<Result<_, _>>()?;
-                let texts = texts.iter().map(|t| encoder.prepare_text(t)).collect::<Result<_, _>>()?;
+                let texts = texts.iter().map(|t| encoder.prepare_text(t)).collect::<Result<Vec<_>, _>>()?;
+                let truncated_tokens = texts.iter().map(|t| t.truncated_tokens).collect();
                 let (images, texts) = engine.embed(images, texts, Urgency::Search)?;
-                Ok((encoder.model_id(), images, texts))
+                Ok((encoder.model_id(), images, texts, truncated_tokens))
             })
             .await?;
         let vectors = |all: Vec<_>| all.into_iter().map(convert::vector_to_wire).collect();
@@ -175,6 +176,7 @@ impl RetrievalService for Retrieval {
             image_embeddings: vectors(images),
             text_embeddings: vectors(texts),
             model_id: model_id.to_string(),
+            truncated_tokens,
         }))
     }
 

@@ -235,10 +235,10 @@ mod tests {
     }
 
     fn put(name: usize) -> Vec<Mutation> {
-        let text = TextPart { text: "a text".to_owned(), truncated_tokens: 0 };
+        let text = TextPart::whole("a text", 0);
         let key = Key::new(name.to_string()).expect("valid key");
         let record = Record::new(key, vec![Part::Text(text)], Attributes::new()).expect("valid record");
-        let part = PartRef { modality: Modality::Text, ordinal: 0 };
+        let part = PartRef::whole(Modality::Text, 0);
         let vectors = vec![(part, Embedding::new(vec![1.0]).expect("valid vector"))];
         vec![Mutation::Put { record, vectors, digest: Digest([0; 32]), mode: PutMode::Upsert }]
     }

@@ -95,12 +95,10 @@ impl<'a> Plan<'a> {
         let outcome = if removed.is_some() { Outcome::Updated } else { Outcome::Created };
         let removed = removed.unwrap_or_default();
 
+        let vectors: HashMap<PartRef, &Embedding> = vectors.iter().map(|(part, e)| (*part, e)).collect();
         let mut added = Vec::with_capacity(vectors.len());
         for (part, _) in record.part_refs() {
-            let (_, embedding) = vectors
-                .iter()
-                .find(|(given, _)| *given == part)
-                .expect("a put was checked to have one vector for each part");
+            let embedding = vectors.get(&part).expect("a put was checked to have one vector for each part");
             let point = PointId(self.marks.next_point);
             self.marks.next_point += 1;
             let row = rows::encode_owner(key, part);

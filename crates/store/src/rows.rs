@@ -1,6 +1,9 @@
 //! The values that are rows: one format byte followed by postcard, of the plain structs below. Field
 //! order, types and the order of enum variants are a contract, like all of `schema`. Reading a row
 //! checks it as strictly as the value was checked when it came in. Keys are not made here.
+//!
+//! Rows that speak of chunks of long texts have a format of their own. All others are written as they
+//! always were, so that only a store with such texts is closed to programs that do not know them.
 
 use diptych_core::{
     AttributeValue, Attributes, CollectionName, Digest, ImagePart, Key, ModelId, Part, PartRef, PointId,
@@ -15,71 +18,96 @@ use crate::values::{Collection, Entry, Stats, StoredRecord};
 
 /// First byte of every row, so that a single kind of row can change later without the others.
 const ROW_FORMAT: u8 = 1;
+/// First byte of records, points and journal entries with chunks.
+const CHUNKED_FORMAT: u8 = 2;
 
 /// A point of a part.
 type Point = (PartRef, PointId);
 
 pub(crate) fn encode_collection(collection: &Collection) -> Vec<u8> {
     let Collection { id, model_id, dim, .. } = *collection;
-    encode(&CollectionRow { id, model_id: model_id.0.0, dim })
+    encode(ROW_FORMAT, &CollectionRow { id, model_id: model_id.0.0, dim })
 }
 
 /// Joins a collection with the name it lay under.
 pub(crate) fn decode_collection(name: &[u8], row: &[u8]) -> Result<Collection, StoreError> {
     let name = String::from_utf8_lossy(name).into_owned();
-    let row: CollectionRow = decode(row, &|| format!("collection '{name}'"))?;
+    let row: CollectionRow = decode(ROW_FORMAT, row, &|| format!("collection '{name}'"))?;
     let name = CollectionName::new(name).map_err(|e| StoreError::corrupt(e.to_string()))?;
     Ok(Collection { id: row.id, name, model_id: ModelId(Digest(row.model_id)), dim: row.dim })
 }
 
 pub(crate) fn encode_stats(stats: &Stats) -> Vec<u8> {
     let Stats { records, image_points, text_points, truncated_texts } = *stats;
-    encode(&StatsRow { records, image_points, text_points, truncated_texts })
+    encode(ROW_FORMAT, &StatsRow { records, image_points, text_points, truncated_texts })
 }
 
 pub(crate) fn decode_stats(row: &[u8], collection: u32) -> Result<Stats, StoreError> {
     let StatsRow { records, image_points, text_points, truncated_texts } =
-        decode(row, &|| format!("the counters of collection {collection}"))?;
+        decode(ROW_FORMAT, row, &|| format!("the counters of collection {collection}"))?;
     Ok(Stats { records, image_points, text_points, truncated_texts })
 }
 
 /// `points` are those of the record, in the order of its parts.
 pub(crate) fn encode_record(record: &Record, digest: Digest, seq: u64, points: &[Point]) -> Vec<u8> {
-    encode(&RecordRow::new(record, digest, seq, points))
+    // Chunks only add a kind of part, so both formats have the same fields.
+    let chunked = record.parts().iter().any(|part| matches!(part, Part::Text(t) if !t.chunk_ends.is_empty()));
+    let format = if chunked { CHUNKED_FORMAT } else { ROW_FORMAT };
+    encode(format, &RecordRow::new(record, digest, seq, points))
 }
 
 /// Joins a record with the key it lay under.
 pub(crate) fn decode_record(row: &[u8], key: Key) -> Result<StoredRecord, StoreError> {
-    decode::<RecordRow>(row, &|| format!("record '{key}'"))?.record(key)
+    decode_record_row(row, &key)?.record(key)
 }
 
 pub(crate) fn decode_digest(row: &[u8], key: &Key) -> Result<Digest, StoreError> {
-    Ok(Digest(decode::<RecordRow>(row, &|| format!("record '{key}'"))?.digest))
+    Ok(Digest(decode_record_row(row, key)?.digest))
+}
+
+fn decode_record_row(row: &[u8], key: &Key) -> Result<RecordRow, StoreError> {
+    decode(format_of(row), row, &|| format!("record '{key}'"))
 }
 
 pub(crate) fn encode_owner(key: &Key, part: PartRef) -> Vec<u8> {
     let key = key.as_str().to_owned();
-    encode(&PointRow { key, modality: modality_byte(part.modality), ordinal: part.ordinal })
+    let row = PointRow { key, modality: modality_byte(part.modality), ordinal: part.ordinal };
+    match part.chunk {
+        None => encode(ROW_FORMAT, &row),
+        Some(chunk) => encode(CHUNKED_FORMAT, &(row, chunk)),
+    }
 }
 
 /// The record and part that a point stands for.
 pub(crate) fn decode_owner(row: &[u8], point: PointId) -> Result<(Key, PartRef), StoreError> {
-    let invalid = |reason: String| StoreError::corrupt(format!("the row of point {}: {reason}", point.0));
-    let row: PointRow = decode(row, &|| format!("the row of point {}", point.0))?;
+    let what = || format!("the row of point {}", point.0);
+    let invalid = |reason: String| StoreError::corrupt(format!("{}: {reason}", what()));
+    let (row, chunk): (PointRow, _) = match format_of(row) {
+        CHUNKED_FORMAT => decode(CHUNKED_FORMAT, row, &what).map(|(row, chunk)| (row, Some(chunk)))?,
+        _ => (decode(ROW_FORMAT, row, &what)?, None),
+    };
     let key = Key::new(row.key).map_err(|e| invalid(e.to_string()))?;
     let modality = modality_of(row.modality).ok_or_else(|| invalid(format!("modality {}", row.modality)))?;
-    Ok((key, PartRef { modality, ordinal: row.ordinal }))
+    Ok((key, PartRef { modality, ordinal: row.ordinal, chunk }))
 }
 
 pub(crate) fn encode_entry(collection: u32, key: &Key, added: &[Point], removed: &[Point]) -> Vec<u8> {
-    encode(&JournalRow::new(collection, key, added, removed))
+    if added.iter().chain(removed).any(|(part, _)| part.chunk.is_some()) {
+        encode(CHUNKED_FORMAT, &JournalRow::<ChunkPoint>::new(collection, key, added, removed))
+    } else {
+        encode(ROW_FORMAT, &JournalRow::<PartPoint>::new(collection, key, added, removed))
+    }
 }
 
 /// Joins a journal entry with the key it lay under.
 pub(crate) fn decode_entry(key: &[u8], row: &[u8]) -> Result<Entry, StoreError> {
     let seq = parse_journal_key(key)
         .ok_or_else(|| StoreError::corrupt(format!("a journal entry lies under the key {key:02x?}")))?;
-    decode::<JournalRow>(row, &|| format!("journal entry {seq}"))?.entry(seq)
+    let what = || format!("journal entry {seq}");
+    match format_of(row) {
+        CHUNKED_FORMAT => decode::<JournalRow<ChunkPoint>>(CHUNKED_FORMAT, row, &what)?.entry(seq),
+        _ => decode::<JournalRow<PartPoint>>(ROW_FORMAT, row, &what)?.entry(seq),
+    }
 }
 
 /// A value of the `collections` family.
@@ -99,7 +127,7 @@ struct StatsRow {
     truncated_texts: u64,
 }
 
-/// A value of the `points` family: the part that a point stands for.
+/// A value of the `points` family: the part that a point stands for. A chunk's number follows it.
 #[derive(Debug, Serialize, Deserialize)]
 struct PointRow {
     key: String,
@@ -114,8 +142,17 @@ struct PartPoint {
     point: u64,
 }
 
-/// A value of the `records` family. Points are in the order of the parts, so that the `n`-th point
-/// belongs to the `n`-th part.
+/// A [`PartPoint`] that may be a chunk's.
+#[derive(Debug, Serialize, Deserialize)]
+struct ChunkPoint {
+    modality: u8,
+    ordinal: u32,
+    chunk: Option<u32>,
+    point: u64,
+}
+
+/// A value of the `records` family. Points are in the order of the parts and their chunks, so that the
+/// `n`-th point belongs to the `n`-th of those.
 #[derive(Debug, Serialize, Deserialize)]
 struct RecordRow {
     seq: u64,
@@ -127,8 +164,22 @@ struct RecordRow {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum PartRow {
-    Image { source: String, digest: [u8; 32], width: u32, height: u32 },
-    Text { text: String, truncated_tokens: u32 },
+    Image {
+        source: String,
+        digest: [u8; 32],
+        width: u32,
+        height: u32,
+    },
+    Text {
+        text: String,
+        truncated_tokens: u32,
+    },
+    /// Only in the chunked format.
+    ChunkedText {
+        text: String,
+        truncated_tokens: u32,
+        chunk_ends: Vec<u32>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,27 +193,33 @@ enum AttributeRow {
 
 /// A value of the `journal` family.
 #[derive(Debug, Serialize, Deserialize)]
-struct JournalRow {
+struct JournalRow<P> {
     collection: u32,
     key: String,
-    added: Vec<PartPoint>,
-    removed: Vec<PartPoint>,
+    added: Vec<P>,
+    removed: Vec<P>,
 }
 
-fn encode<T: Serialize>(row: &T) -> Vec<u8> {
-    postcard::to_extend(row, vec![ROW_FORMAT]).expect("rows are plain values, which always serialise")
+fn encode<T: Serialize>(format: u8, row: &T) -> Vec<u8> {
+    postcard::to_extend(row, vec![format]).expect("rows are plain values, which always serialise")
 }
 
-/// Reads a row; `what` names it in the error.
-fn decode<T: DeserializeOwned>(bytes: &[u8], what: &dyn Fn() -> String) -> Result<T, StoreError> {
+/// The format that a row of two formats is to be read in.
+fn format_of(bytes: &[u8]) -> u8 {
+    if bytes.first() == Some(&CHUNKED_FORMAT) { CHUNKED_FORMAT } else { ROW_FORMAT }
+}
+
+/// Reads a row of one format; `what` names it in the error.
+fn decode<T: DeserializeOwned>(
+    expected: u8,
+    bytes: &[u8],
+    what: &dyn Fn() -> String,
+) -> Result<T, StoreError> {
     let Some((&format, body)) = bytes.split_first() else {
         return Err(StoreError::corrupt(format!("{} is empty", what())));
     };
-    if format != ROW_FORMAT {
-        return Err(StoreError::corrupt(format!(
-            "{} has row format {format}, expected {ROW_FORMAT}",
-            what()
-        )));
+    if format != expected {
+        return Err(StoreError::corrupt(format!("{} has row format {format}, expected {expected}", what())));
     }
     match postcard::take_from_bytes(body) {
         Ok((row, [])) => Ok(row),
@@ -188,18 +245,18 @@ impl RecordRow {
 
     /// Joins the row with the key it lay under.
     fn record(self, key: Key) -> Result<StoredRecord, StoreError> {
-        let found = (self.parts.len(), self.points.len());
+        let parts = self.parts.into_iter().map(PartRow::part).collect();
+        let attributes: Attributes =
+            self.attributes.into_iter().map(|(name, value)| (name, value.value())).collect();
+        let record = Record::new(key.clone(), parts, attributes)
+            .map_err(|e| StoreError::corrupt(format!("record '{key}' is no longer valid: {e}")))?;
+        let found = (record.part_refs().count(), self.points.len());
         if found.0 != found.1 {
             return Err(StoreError::corrupt(format!(
                 "record '{key}' has {} parts but {} points",
                 found.0, found.1
             )));
         }
-        let parts = self.parts.into_iter().map(PartRow::part).collect();
-        let attributes: Attributes =
-            self.attributes.into_iter().map(|(name, value)| (name, value.value())).collect();
-        let record = Record::new(key.clone(), parts, attributes)
-            .map_err(|e| StoreError::corrupt(format!("record '{key}' is no longer valid: {e}")))?;
         let points =
             record.part_refs().zip(&self.points).map(|((part, _), &point)| (part, PointId(point))).collect();
         Ok(StoredRecord { record, digest: Digest(self.digest), seq: self.seq, points })
@@ -212,8 +269,13 @@ impl PartRow {
             Part::Image(ImagePart { source, digest, width, height }) => {
                 Self::Image { source: source.clone(), digest: digest.0, width: *width, height: *height }
             }
-            Part::Text(TextPart { text, truncated_tokens }) => {
-                Self::Text { text: text.clone(), truncated_tokens: *truncated_tokens }
+            Part::Text(TextPart { text, truncated_tokens, chunk_ends }) => {
+                let (text, truncated_tokens) = (text.clone(), *truncated_tokens);
+                if chunk_ends.is_empty() {
+                    Self::Text { text, truncated_tokens }
+                } else {
+                    Self::ChunkedText { text, truncated_tokens, chunk_ends: chunk_ends.clone() }
+                }
             }
         }
     }
@@ -223,7 +285,10 @@ impl PartRow {
             Self::Image { source, digest, width, height } => {
                 Part::Image(ImagePart { source, digest: Digest(digest), width, height })
             }
-            Self::Text { text, truncated_tokens } => Part::Text(TextPart { text, truncated_tokens }),
+            Self::Text { text, truncated_tokens } => Part::Text(TextPart::whole(text, truncated_tokens)),
+            Self::ChunkedText { text, truncated_tokens, chunk_ends } => {
+                Part::Text(TextPart { text, truncated_tokens, chunk_ends })
+            }
         }
     }
 }
@@ -250,29 +315,49 @@ impl AttributeRow {
     }
 }
 
-impl JournalRow {
+/// A point as one of the two formats of the journal writes it.
+trait JournalPoint: Sized {
+    fn from_point(point: &Point) -> Self;
+    /// Modality byte, ordinal, chunk and point.
+    fn fields(self) -> (u8, u32, Option<u32>, u64);
+}
+
+impl JournalPoint for PartPoint {
+    fn from_point(&(part, point): &Point) -> Self {
+        Self { modality: modality_byte(part.modality), ordinal: part.ordinal, point: point.0 }
+    }
+
+    fn fields(self) -> (u8, u32, Option<u32>, u64) {
+        (self.modality, self.ordinal, None, self.point)
+    }
+}
+
+impl JournalPoint for ChunkPoint {
+    fn from_point(&(part, point): &Point) -> Self {
+        let PartRef { modality, ordinal, chunk } = part;
+        Self { modality: modality_byte(modality), ordinal, chunk, point: point.0 }
+    }
+
+    fn fields(self) -> (u8, u32, Option<u32>, u64) {
+        (self.modality, self.ordinal, self.chunk, self.point)
+    }
+}
+
+impl<P: JournalPoint> JournalRow<P> {
     fn new(collection: u32, key: &Key, added: &[Point], removed: &[Point]) -> Self {
-        let rows = |points: &[Point]| {
-            points
-                .iter()
-                .map(|&(part, point)| PartPoint {
-                    modality: modality_byte(part.modality),
-                    ordinal: part.ordinal,
-                    point: point.0,
-                })
-                .collect()
-        };
+        let rows = |points: &[Point]| points.iter().map(P::from_point).collect();
         Self { collection, key: key.as_str().to_owned(), added: rows(added), removed: rows(removed) }
     }
 
     fn entry(self, seq: u64) -> Result<Entry, StoreError> {
         let invalid = |reason: String| StoreError::corrupt(format!("journal entry {seq}: {reason}"));
-        let points = |rows: Vec<PartPoint>| {
+        let points = |rows: Vec<P>| {
             rows.into_iter()
                 .map(|row| {
-                    let modality = modality_of(row.modality)
-                        .ok_or_else(|| invalid(format!("modality {}", row.modality)))?;
-                    Ok((PartRef { modality, ordinal: row.ordinal }, PointId(row.point)))
+                    let (modality, ordinal, chunk, point) = row.fields();
+                    let modality =
+                        modality_of(modality).ok_or_else(|| invalid(format!("modality {modality}")))?;
+                    Ok((PartRef { modality, ordinal, chunk }, PointId(point)))
                 })
                 .collect::<Result<Vec<_>, StoreError>>()
         };

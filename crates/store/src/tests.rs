@@ -20,11 +20,11 @@ fn key(name: &str) -> Key {
     Key::new(name).expect("valid key")
 }
 
-const IMAGE: PartRef = PartRef { modality: Modality::Image, ordinal: 0 };
-const TEXT: PartRef = PartRef { modality: Modality::Text, ordinal: 0 };
+const IMAGE: PartRef = PartRef::whole(Modality::Image, 0);
+const TEXT: PartRef = PartRef::whole(Modality::Text, 0);
 
 fn record(name: &str) -> Record {
-    let text = Part::Text(TextPart { text: "no effusion".to_owned(), truncated_tokens: 300 });
+    let text = Part::Text(TextPart::whole("no effusion", 300));
     let image = Part::Image(ImagePart {
         source: "a.png".to_owned(),
         digest: Digest([1; 32]),
@@ -102,6 +102,63 @@ fn the_bytes_of_format_version_1_stay_as_they_are() {
         Family::ALL.map(Family::name),
         ["meta", "collections", "records", "points", "vectors", "journal"]
     );
+}
+
+/// A record with a text of two chunks, and its points.
+fn chunked(name: &str) -> (Record, [(PartRef, PointId); 3]) {
+    let long = TextPart { chunk_ends: vec![3, 5], ..TextPart::whole("ab cd", 1) };
+    let parts = vec![Part::Text(TextPart::whole("x", 0)), Part::Text(long)];
+    let record = Record::new(key(name), parts, Attributes::new()).expect("valid record");
+    let points = [(TEXT, 7), (PartRef::chunk(1, 0), 8), (PartRef::chunk(1, 1), 9)];
+    (record, points.map(|(part, point)| (part, PointId(point))))
+}
+
+/// As above, for the rows that speak of chunks.
+#[test]
+fn the_bytes_of_rows_with_chunks_stay_as_they_are() {
+    let (record, points) = chunked("k");
+    let twos = "02".repeat(32);
+    let row = rows::encode_record(&record, Digest([2; 32]), 5, &points);
+    let expected = [
+        "0205",                   // row format, seq
+        &twos,                    // digest
+        "0201017800",             // two parts: a text in one piece
+        "0205616220636401020305", // a text, 1 token too long, two chunks that end at 3 and 5
+        "03070809",               // three points
+        "00",                     // no attributes
+    ];
+    assert_eq!(hex(&row), expected.concat());
+    let stored = rows::decode_record(&row, key("k")).expect("reads back");
+    assert_eq!((stored.record, stored.seq, stored.points), (record, 5, points.to_vec()));
+    assert_eq!(rows::decode_digest(&row, &key("k")), Ok(Digest([2; 32])));
+
+    let owner = rows::encode_owner(&key("k"), points[2].0);
+    assert_eq!(hex(&owner), "02016b010101");
+    assert_eq!(rows::decode_owner(&owner, PointId(9)), Ok((key("k"), points[2].0)));
+    let entry = rows::encode_entry(7, &key("k"), &points[1..], &[(IMAGE, PointId(1))]);
+    assert_eq!(hex(&entry), "0207016b02010101000801010101090100000001");
+    let read = rows::decode_entry(&schema::journal_key(5), &entry).expect("reads back");
+    assert_eq!((read.added, read.removed), (points[1..].to_vec(), vec![(IMAGE, PointId(1))]));
+}
+
+#[test]
+fn chunks_that_are_not_their_text_are_corrupt() {
+    let (record, points) = chunked("k");
+    let row = rows::encode_record(&record, Digest([2; 32]), 5, &points);
+    for end in 0..row.len() {
+        assert!(rows::decode_record(&row[..end], key("k")).is_err());
+    }
+    let ends = row.len() - 8..row.len() - 5;
+    assert_eq!(row[ends.clone()], [2, 3, 5], "two ends: 3 and 5");
+    for wrong in [[2, 3, 4], [2, 5, 5], [2, 3, 6], [2, 5, 3]] {
+        let mut damaged = row.clone();
+        damaged[ends.clone()].copy_from_slice(&wrong);
+        let result = rows::decode_record(&damaged, key("k"));
+        assert!(matches!(result, Err(StoreError::Corrupt { .. })), "{wrong:?}: {result:?}");
+    }
+    // A point less than pieces.
+    let short = rows::encode_record(&record, Digest([2; 32]), 5, &points[..2]);
+    assert!(matches!(rows::decode_record(&short, key("k")), Err(StoreError::Corrupt { .. })));
 }
 
 #[test]

@@ -78,10 +78,7 @@ impl Content {
             })
         });
         let texts = (0..self.texts).map(|i| {
-            Part::Text(TextPart {
-                text: format!("{name} in version {}, text {i}", self.version),
-                truncated_tokens: i * 5,
-            })
+            Part::Text(TextPart::whole(format!("{name} in version {}, text {i}", self.version), i * 5))
         });
         let attributes = Attributes::from([
             ("version".to_owned(), AttributeValue::Integer(i64::from(self.version))),
@@ -110,11 +107,11 @@ pub(crate) fn delete(name: &str) -> Mutation {
 }
 
 pub(crate) fn image(ordinal: u32) -> PartRef {
-    PartRef { modality: Modality::Image, ordinal }
+    PartRef::whole(Modality::Image, ordinal)
 }
 
 pub(crate) fn text(ordinal: u32) -> PartRef {
-    PartRef { modality: Modality::Text, ordinal }
+    PartRef::whole(Modality::Text, ordinal)
 }
 
 /// Asserts that the record under `name` is exactly `content`, vectors included.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use diptych_core::{AttributeValue, Attributes, Digest, Key, Modality, Part, PointId, Record, TextPart};
+use diptych_core::{
+    AttributeValue, Attributes, Digest, Embedding, Key, Modality, Part, PartRef, PointId, Record, TextPart,
+};
 use diptych_store::{Mutation, Outcome, PutMode, Stats, StoreError};
 
 use crate::*;
@@ -22,7 +24,7 @@ fn every_kind_of_value_comes_back_as_it_went_in() {
         ("no".to_owned(), AttributeValue::Bool(false)),
     ]);
     let image = Content { version: 255, images: 1, texts: 0 }.record("x").parts()[0].clone();
-    let long = TextPart { text: "wörd ".repeat(10_000), truncated_tokens: u32::MAX };
+    let long = TextPart::whole("wörd ".repeat(10_000), u32::MAX);
     let parts = vec![Part::Text(long), image.clone(), image];
     let name = "a key with spaces, / and ünïcode";
     let record = Record::new(key(name), parts, attributes).unwrap();
@@ -53,6 +55,46 @@ fn every_kind_of_value_comes_back_as_it_went_in() {
         assert_eq!(store.vectors(id, part.modality, &[point]).unwrap(), [Some(embedding)]);
         assert_eq!(store.owners(id, &[point]).unwrap(), [Some((key(name), part))]);
     }
+    assert_clean(&store);
+}
+
+#[test]
+fn a_long_text_has_a_point_per_chunk_and_comes_back_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "Erster Satz, überlang. Zweiter Satz.";
+    let long = TextPart { chunk_ends: vec![24, 37], ..TextPart::whole(text, 0) };
+    let parts = vec![Part::Text(TextPart::whole("short", 0)), Part::Text(long)];
+    let record = Record::new(key("long"), parts, Attributes::new()).unwrap();
+    let vectors: Vec<_> = record.part_refs().map(|(part, _)| (part, vector(&part.to_string()))).collect();
+    let names: Vec<String> = vectors.iter().map(|(part, _)| part.to_string()).collect();
+    assert_eq!(names, ["text:0", "text:1#0", "text:1#1"]);
+    let put = |record: &Record, digest, vectors: &[(PartRef, Embedding)]| Mutation::Put {
+        record: record.clone(),
+        vectors: vectors.to_vec(),
+        digest: Digest([digest; 32]),
+        mode: PutMode::Upsert,
+    };
+    let store = open(dir.path());
+    let id = collection(&store).id;
+    let missing = store.write(id, vec![put(&record, 1, &vectors[..2])]);
+    assert!(matches!(missing, Err(StoreError::InvalidMutation { .. })), "{missing:?}");
+    let applied = store.write(id, vec![put(&record, 1, &vectors)]).unwrap().remove(0);
+    drop(store);
+
+    let store = open(dir.path());
+    let stored = store.get(id, &key("long")).unwrap().unwrap();
+    assert_eq!((&stored.record, &stored.points), (&record, &applied.added));
+    for ((part, embedding), (_, point)) in vectors.iter().zip(&stored.points) {
+        assert_eq!(store.owners(id, &[*point]).unwrap(), [Some((key("long"), *part))]);
+        assert_eq!(store.vectors(id, Modality::Text, &[*point]).unwrap(), [Some(embedding.clone())]);
+    }
+    assert_eq!(store.stats(id).unwrap().text_points, 3);
+    assert_clean(&store);
+    // Replaced by a short one, all its points go.
+    let short = Record::new(key("long"), vec![record.parts()[0].clone()], Attributes::new()).unwrap();
+    let applied = store.write(id, vec![put(&short, 2, &vectors[..1])]).unwrap().remove(0);
+    assert_eq!(applied.removed, stored.points);
+    assert_eq!(store.stats(id).unwrap().text_points, 1);
     assert_clean(&store);
 }
 
