@@ -86,7 +86,6 @@ impl Engine {
     }
 
     /// The stored embedding of a part: the first chunk's when a long text is named as a whole.
-
     fn stored_embedding(
         &self,
         space: &Space,
