@@ -32,6 +32,22 @@ pub enum Command {
     Eval(EvalArgs),
     /// Check that store and index agree; exit code 1 when they do not
     Verify(VerifyArgs),
+    /// Look at models
+    #[command(subcommand)]
+    Model(ModelCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Load a model and print its family, towers, sizes, preprocessing, tokenizer and id
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
+    #[arg(value_name = "MODEL_DIR")]
+    pub model: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@ mod eval;
 mod hub;
 mod ingest;
 mod local;
+mod model;
 mod output;
 mod phantom;
 mod remote;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Model(command) => model::run(&command),
     };
     match result {
         Ok(code) => code,

@@ -40,6 +40,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
     let activation =
         if model.get_or("quick_gelu", false)? { Activation::QuickGelu } else { Activation::Gelu };
     let text_cfg = model.section("text_cfg")?;
+    text_cfg.refuse(&["tokenizer_mode"])?;
     let vision_cfg = model.section("vision_cfg")?;
     let vision = match vision_cfg.get::<String>("timm_model_name")? {
         Some(_) => timm::vision_tower(weights, &vision_cfg, out)?,

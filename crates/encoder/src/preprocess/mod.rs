@@ -288,13 +288,13 @@ impl Preprocessing {
             Library::OpenClip => "dropped after resizing, which weights colours by it",
         };
         vec![
-            ("input", format!("{} x {}, RGB, EXIF orientation applied", rules.size.1, rules.size.0)),
-            ("resize", resize),
-            ("filter", rules.filter.name().to_owned()),
-            ("crop", crop),
-            ("scale", scale),
-            ("normalize", normalize),
-            ("transparency", alpha.to_owned()),
+            ("preprocessing", format!("{} x {}, RGB, EXIF orientation applied", rules.size.1, rules.size.0)),
+            ("  resize", resize),
+            ("  filter", rules.filter.name().to_owned()),
+            ("  crop", crop),
+            ("  scale", scale),
+            ("  normalize", normalize),
+            ("  transparency", alpha.to_owned()),
         ]
     }
 }
