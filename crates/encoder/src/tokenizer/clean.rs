@@ -5,24 +5,24 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use super::canonical::Canonical;
 use super::ftfy;
 
 /// A cleaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Clean {
     /// Nothing.
     None,
-    /// Capital sigmas become the small letter of their place in the word, as Python lower-cases them;
-    /// the rest is up to the normaliser.
-    Sigma,
     /// Repair, entities, white space, lower case.
     Lower,
     /// Repair, entities, white space.
     Whitespace,
     /// Repair, entities, no punctuation, lower case, white space.
     Canonicalize,
+    /// SigLIP's canonicalisation and its SentencePiece model's rules.
+    Siglip(Arc<Canonical>),
 }
 
 /// The names of HTML 5, with their ampersand and, where it is required, their semicolon.
@@ -36,22 +36,30 @@ impl Clean {
     }
 
     /// open_clip's name, where it has one.
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::Sigma => "final sigma",
             Self::Lower => "lower",
             Self::Whitespace => "whitespace",
             Self::Canonicalize => "canonicalize",
+            Self::Siglip(_) => "siglip",
+        }
+    }
+
+    /// What decides the cleaned text, for the model id.
+    pub(super) fn definition(&self) -> String {
+        match self {
+            Self::Siglip(canonical) => canonical.describe(),
+            other => other.name().to_owned(),
         }
     }
 
     /// The cleaned text.
-    pub(super) fn apply(self, text: &str) -> Cow<'_, str> {
+    pub(super) fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let basic = || unescape(&unescape(&ftfy::fix_text(text))).into_owned();
         match self {
             Self::None => Cow::Borrowed(text),
-            Self::Sigma => settle_sigma(text),
+            Self::Siglip(canonical) => Cow::Owned(canonical.apply(text)),
             Self::Lower => Cow::Owned(single_spaces(&basic()).to_lowercase()),
             Self::Whitespace => Cow::Owned(single_spaces(&basic())),
             Self::Canonicalize => {
@@ -68,28 +76,9 @@ impl Clean {
 
 /// Words joined by single spaces; Python counts four separators among the control characters as white
 /// space.
-fn single_spaces(text: &str) -> String {
+pub(super) fn single_spaces(text: &str) -> String {
     let space = |c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c);
     text.split(space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// Replaces each capital sigma by what lower-casing the whole text makes of it.
-fn settle_sigma(text: &str) -> Cow<'_, str> {
-    if !text.contains('Σ') {
-        return Cow::Borrowed(text);
-    }
-    let lowered = text.to_lowercase();
-    let mut rest = lowered.chars();
-    let mut settled = String::with_capacity(text.len());
-    for c in text.chars() {
-        let small = rest.next();
-        let more = c.to_lowercase().count().saturating_sub(1);
-        if more > 0 {
-            rest.nth(more - 1);
-        }
-        settled.push(if c == 'Σ' { small.unwrap_or(c) } else { c });
-    }
-    Cow::Owned(settled)
 }
 
 /// The text of one entity of HTML 5, given with its ampersand.
@@ -181,13 +170,6 @@ mod tests {
         ] {
             assert_eq!(unescape(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn sigmas_settle_by_their_place() {
-        assert_eq!(Clean::Sigma.apply("ΟΔΟΣ ΣΑΣ Σ"), "ΟΔΟς σΑς σ");
-        assert_eq!(Clean::Sigma.apply("İΣΑΣ"), "İσΑς");
-        assert_eq!(Clean::Sigma.apply("A dog"), "A dog");
     }
 
     #[test]

@@ -15,9 +15,12 @@ const FILE: &str = "vocab.json";
 /// anything else that is no white space.
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-/// The same as open_clip cuts them: contractions in any case, and its own special tokens.
-const OPEN_CLIP_WORDS: &str =
-    r"(?i)<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+/// The same as open_clip cuts them: contractions and its own special tokens in any case. Its pattern
+/// ignores case everywhere, so that U+0345, a mark whose capital is a letter, belongs to no word.
+const OPEN_CLIP_WORDS: &str = concat!(
+    r"(?i:<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d)",
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+",
+);
 const OPEN_CLIP_BOS: &str = "<start_of_text>";
 const OPEN_CLIP_EOS: &str = "<end_of_text>";
 

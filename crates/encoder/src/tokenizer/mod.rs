@@ -6,6 +6,7 @@
 //! cutting (`split`). Does not own which rule a family follows: its loader brings [`TextRules`].
 
 mod bert;
+mod canonical;
 mod clean;
 mod clip;
 mod ftfy;
@@ -158,8 +159,12 @@ impl TextTokenizer {
         let mut tokenizer =
             Self::from_tokenizers(source.inner, context_length).map_err(|e| named(e, source.file))?;
         tokenizer.vocab_size = rules.vocab_size;
-        // Python lower-cases a capital sigma by its place in the word, the normaliser does not.
-        tokenizer.clean = if source.settle_sigma { Clean::Sigma } else { clean };
+        if source.clean.is_some() && open_clip {
+            let reason =
+                "is read with SigLIP's own cleaning, but open_clip brings another; add tokenizer.json";
+            return Err(refused(source.file, reason));
+        }
+        tokenizer.clean = source.clean.unwrap_or(clean);
         tokenizer.pad = match rules.padding {
             Padding::None => None,
             Padding::ToContextWith(id) => Some(Pad { id, left: false }),
@@ -298,7 +303,7 @@ impl TextTokenizer {
         Ok(json!({
             "tokenizer": inner,
             "context_length": self.context_length,
-            "cleaning": self.clean.name(),
+            "cleaning": self.clean.definition(),
             "pad": pad,
             "stripped": self.stripped,
         })

@@ -5,25 +5,23 @@
 //! settings, which are skipped, nor other model types, which are refused by name.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokenizers::normalizers::{Lowercase, Precompiled, Replace, Sequence, Strip, replace::ReplacePattern};
-use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper, Tokenizer};
+use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
 
+use super::canonical::{Canonical, CharsMap, SPACE};
+use super::clean::Clean;
 use super::settings::Settings;
 use super::{Kind, refused};
 use crate::error::LoadError;
 
-/// What SentencePiece writes for a space.
-const SPACE: &str = "▁";
 const UNIGRAM: u64 = 1;
 const BPE: u64 = 2;
 const UNKNOWN: u64 = 2;
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
 const UNUSED: u64 = 5;
-/// Python's `string.punctuation`, which SigLIP's canonicalisation removes.
-const PUNCTUATION: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"##;
 
 /// The fields of a SentencePiece `ModelProto` that decide the ids.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub(super) struct Model {
     model_type: u64,
     byte_fallback: bool,
     unk_id: usize,
-    charsmap: Vec<u8>,
+    charsmap: Option<CharsMap>,
     remove_extra_whitespaces: bool,
 }
 
@@ -55,7 +53,7 @@ impl Model {
             model_type: UNIGRAM,
             byte_fallback: false,
             unk_id: 0,
-            charsmap: Vec::new(),
+            charsmap: None,
             remove_extra_whitespaces: true,
         };
         let mut suffix = false;
@@ -77,7 +75,9 @@ impl Model {
                 (3, Field::Bytes(normalizer)) => {
                     for field in Fields(normalizer) {
                         match field.map_err(fail)? {
-                            (2, Field::Bytes(map)) => model.charsmap = map.to_vec(),
+                            (2, Field::Bytes(map)) if !map.is_empty() => {
+                                model.charsmap = Some(CharsMap::parse(map).map_err(fail)?);
+                            }
                             (4, Field::Number(value)) => model.remove_extra_whitespaces = value != 0,
                             (5, Field::Number(value)) => escaped = value != 0,
                             _ => {}
@@ -168,99 +168,64 @@ impl Piece {
     }
 }
 
-/// The tokenizer that a model stands for under the class `kind`.
+/// The tokenizer that a model stands for under the class `kind`, with the cleaning in front of it.
 pub(super) fn tokenizer(
     file: &str,
     model: &Model,
     settings: &Settings,
     kind: Kind,
-) -> Result<Tokenizer, LoadError> {
-    let fail = |e: tokenizers::Error| refused(file, e.to_string());
+) -> Result<(Tokenizer, Option<Clean>), LoadError> {
     let siglip = kind == Kind::Siglip;
+    let gemma_normalizer = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE});
     let definition = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": null,
-        "pre_tokenizer": siglip.then(|| json!({"type": "Metaspace", "replacement": SPACE,
-                                               "prepend_scheme": "always", "split": true})),
-        "post_processor": null, "decoder": null, "model": model.model_json(),
+        "normalizer": if siglip { Value::Null } else { gemma_normalizer },
+        "pre_tokenizer": null, "post_processor": null, "decoder": null, "model": model.model_json(),
     });
+    let fail = |e: tokenizers::Error| refused(file, e.to_string());
     let mut inner = Tokenizer::from_bytes(definition.to_string()).map_err(fail)?;
-    let mut steps: Vec<NormalizerWrapper> = Vec::new();
-    if siglip {
-        canonicalisation(model, settings, &mut steps).map_err(fail)?;
-    } else {
-        steps.push(replace(" ", SPACE).map_err(fail)?.into());
-    }
-    inner.with_normalizer(Some(Sequence::new(steps))).map_err(fail)?;
     let listed = settings.added_tokens()?;
-    let mut special = |text: &str, strip: bool, special: bool| {
+    let mut add = |text: &str, strip: bool, special: bool| {
         if listed.iter().any(|(_, token)| token.content == text) {
             return Ok(0);
         }
         inner.add_tokens([AddedToken::from(text, special).lstrip(strip).rstrip(strip).normalized(false)])
     };
-    if siglip {
-        for role in ["eos_token", "unk_token", "pad_token"] {
-            let token = settings.token_or_default(role, Some(kind)).unwrap_or_default();
-            if !model.pieces.iter().any(|piece| piece.text == token) {
-                return Err(settings.error(role, format!("names '{token}', which {file} lacks")));
-            }
-            special(&token, true, true).map_err(fail)?;
+    if !siglip {
+        for piece in model.pieces.iter().filter(|p| matches!(p.kind, UNKNOWN | CONTROL | USER_DEFINED)) {
+            add(&piece.text, false, piece.kind != USER_DEFINED).map_err(fail)?;
         }
-        let eos = settings.token_or_default("eos_token", Some(kind)).unwrap_or_default();
-        with_ends(&mut inner, None, Some(&eos)).map_err(fail)?;
-    } else {
-        for piece in model.pieces.iter().filter(|p| matches!(p.kind, CONTROL | USER_DEFINED)) {
-            special(&piece.text, false, piece.kind == CONTROL).map_err(fail)?;
+        apply_ends(&mut inner, settings)?;
+        return Ok((inner, None));
+    }
+    let mut special: Vec<String> = listed.iter().map(|(_, token)| token.content.clone()).collect();
+    for role in ["eos_token", "unk_token", "pad_token"] {
+        let token = settings.token_or_default(role, Some(kind)).unwrap_or_default();
+        if !model.pieces.iter().any(|piece| piece.text == token) {
+            return Err(settings.error(role, format!("names '{token}', which {file} lacks")));
         }
-        apply_ends(&mut inner, settings, true)?;
+        add(&token, true, true).map_err(fail)?;
+        special.push(token);
     }
-    Ok(inner)
+    let eos = settings.token_or_default("eos_token", Some(kind)).unwrap_or_default();
+    with_ends(&mut inner, None, Some(&eos)).map_err(fail)?;
+    let canonical = Canonical {
+        lower: settings.do_lower_case()?,
+        special,
+        charsmap: model.charsmap.clone(),
+        remove_extra_whitespaces: model.remove_extra_whitespaces,
+    };
+    Ok((inner, Some(Clean::Siglip(Arc::new(canonical)))))
 }
 
-/// SigLIP's canonicalisation, then the model's own normaliser.
-fn canonicalisation(
-    model: &Model,
-    settings: &Settings,
-    steps: &mut Vec<NormalizerWrapper>,
-) -> Result<(), tokenizers::Error> {
-    let regex = |pattern: &str, content| Replace::new(ReplacePattern::Regex(pattern.to_owned()), content);
-    steps.push(replace(SPACE, " ")?.into());
-    if settings.do_lower_case().map_err(|e| e.to_string())? {
-        steps.push(Lowercase.into());
-    }
-    steps.push(regex(PUNCTUATION, "")?.into());
-    steps.push(regex(r"\s+", " ")?.into());
-    steps.push(Strip::new(true, true).into());
-    if !model.charsmap.is_empty() {
-        steps.push(Precompiled::from(&model.charsmap).map_err(|e| e.to_string())?.into());
-    }
-    if model.remove_extra_whitespaces {
-        steps.push(Strip::new(false, true).into());
-        steps.push(regex(" {2,}", SPACE)?.into());
-    }
-    Ok(())
-}
-
-fn replace(pattern: &str, content: &str) -> Result<Replace, tokenizers::Error> {
-    Replace::new(ReplacePattern::String(pattern.to_owned()), content)
-}
-
-/// Puts the beginning and end tokens around a text as `add_bos_token` and `add_eos_token` say. Where
-/// neither is set the definition stays, unless it has none (`required`): libraries disagree then.
-pub(super) fn apply_ends(
-    inner: &mut Tokenizer,
-    settings: &Settings,
-    required: bool,
-) -> Result<(), LoadError> {
+/// Puts the beginning and end tokens around a text as `add_bos_token` and `add_eos_token` say. One of
+/// them must be set: libraries disagree on their defaults.
+fn apply_ends(inner: &mut Tokenizer, settings: &Settings) -> Result<(), LoadError> {
     let (bos, eos) = (settings.bool("add_bos_token")?, settings.bool("add_eos_token")?);
     if bos.is_none() && eos.is_none() {
-        if required {
-            let reason = "and add_bos_token are absent, and without tokenizer.json nothing says which tokens \
-                          surround a text; add them as the model was trained";
-            return Err(settings.error("add_eos_token", reason));
-        }
-        return Ok(());
+        let reason = "and add_bos_token are absent, and without tokenizer.json nothing says which tokens \
+                      surround a text; add them as the model was trained";
+        return Err(settings.error("add_eos_token", reason));
     }
     let token = |role: &str, wanted: Option<bool>| match wanted {
         Some(true) => settings.token_or_default(role, Some(Kind::Gemma)),

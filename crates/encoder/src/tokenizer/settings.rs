@@ -205,7 +205,7 @@ fn default_token(role: &str, kind: Kind) -> Option<&'static str> {
 }
 
 /// What open_clip's `text_cfg.tokenizer_kwargs` ask for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Kwargs {
     pub(super) clean: Option<Clean>,
     pub(super) strip_sep_token: bool,

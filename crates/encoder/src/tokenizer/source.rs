@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
+use super::clean::Clean;
 use super::settings::{Class, Settings};
 use super::{Cleaning, Kind, TOKENIZER_FILE, TextRules, bert, clip, refused, sentencepiece};
 use crate::error::{LoadError, read_file};
@@ -24,8 +25,8 @@ pub(super) struct Source {
     pub(super) file: &'static str,
     /// What the files are, when known: it decides the default names of special tokens.
     pub(super) kind: Option<Kind>,
-    /// The text's capital sigmas must be settled before the normaliser lower-cases it.
-    pub(super) settle_sigma: bool,
+    /// The cleaning that belongs to these files, when one does.
+    pub(super) clean: Option<Clean>,
 }
 
 /// Reads the tokenizer of `dir`.
@@ -40,7 +41,7 @@ pub(super) fn open(dir: &Path, settings: &Settings, rules: &TextRules<'_>) -> Re
     if single.exists() {
         let text = read_file(&single, "the model's tokenizer.json")?;
         let inner = from_single(&text, settings, rules, &class)?;
-        return Ok(Source { inner, file: TOKENIZER_FILE, kind, settle_sigma: false });
+        return Ok(Source { inner, file: TOKENIZER_FILE, kind, clean: None });
     }
     if rules.cleaning == Cleaning::OpenClipSimple {
         return from_clip_pair(dir, settings, rules);
@@ -61,7 +62,8 @@ pub(super) fn open(dir: &Path, settings: &Settings, rules: &TextRules<'_>) -> Re
 }
 
 /// `tokenizer.json`, as the class named in the settings would use it: the reference rebuilds BERT's
-/// normaliser from the settings, and Gemma's beginning and end tokens.
+/// normaliser from the settings, and SigLIP 2's class lower-cases. What surrounds a text stays as the
+/// file has it, whatever `add_bos_token` and `add_eos_token` say.
 fn from_single(
     text: &str,
     settings: &Settings,
@@ -73,7 +75,7 @@ fn from_single(
     let bert = *class == Class::Known(Kind::Bert)
         || *class == Class::Absent && settings.is_present() && rules.default_kind == Kind::Bert;
     let lowercase = class.is_siglip2();
-    if !simple && !bert && !lowercase && *class != Class::Known(Kind::Gemma) {
+    if !simple && !bert && !lowercase {
         return Tokenizer::from_bytes(text).map_err(|e| fail(&e));
     }
     let mut definition: Value = serde_json::from_str(text).map_err(|e| fail(&e))?;
@@ -87,11 +89,7 @@ fn from_single(
         steps.extend((!normalizer.is_null()).then_some(normalizer));
         definition["normalizer"] = json!({"type": "Sequence", "normalizers": steps});
     }
-    let mut inner = Tokenizer::from_bytes(definition.to_string()).map_err(|e| fail(&e))?;
-    if !simple && !bert {
-        sentencepiece::apply_ends(&mut inner, settings, false)?;
-    }
-    Ok(inner)
+    Tokenizer::from_bytes(definition.to_string()).map_err(|e| fail(&e))
 }
 
 fn from_clip_pair(dir: &Path, settings: &Settings, rules: &TextRules<'_>) -> Result<Source, LoadError> {
@@ -109,7 +107,7 @@ fn from_clip_pair(dir: &Path, settings: &Settings, rules: &TextRules<'_>) -> Res
     }
     let inner = Tokenizer::from_bytes(text.to_string()).map_err(|e| refused(VOCAB_JSON, e.to_string()))?;
     let inner = with_added_tokens(inner, settings, VOCAB_JSON, !open_clip)?;
-    Ok(Source { inner, file: VOCAB_JSON, kind: Some(Kind::ClipBpe), settle_sigma: false })
+    Ok(Source { inner, file: VOCAB_JSON, kind: Some(Kind::ClipBpe), clean: None })
 }
 
 fn from_vocab_txt(dir: &Path, settings: &Settings) -> Result<Source, LoadError> {
@@ -118,7 +116,7 @@ fn from_vocab_txt(dir: &Path, settings: &Settings) -> Result<Source, LoadError> 
     let inner =
         Tokenizer::from_bytes(definition.to_string()).map_err(|e| refused(VOCAB_TXT, e.to_string()))?;
     let inner = with_added_tokens(inner, settings, VOCAB_TXT, true)?;
-    Ok(Source { inner, file: VOCAB_TXT, kind: Some(Kind::Bert), settle_sigma: false })
+    Ok(Source { inner, file: VOCAB_TXT, kind: Some(Kind::Bert), clean: None })
 }
 
 fn from_pieces(dir: &Path, settings: &Settings, kind: Kind) -> Result<Source, LoadError> {
@@ -129,10 +127,9 @@ fn from_pieces(dir: &Path, settings: &Settings, kind: Kind) -> Result<Source, Lo
     let path = dir.join(file);
     let bytes = std::fs::read(&path).map_err(|source| LoadError::Io { path, source })?;
     let model = sentencepiece::Model::parse(file, &bytes)?;
-    let inner = sentencepiece::tokenizer(file, &model, settings, kind)?;
+    let (inner, clean) = sentencepiece::tokenizer(file, &model, settings, kind)?;
     let inner = with_added_tokens(inner, settings, file, true)?;
-    let settle_sigma = kind == Kind::Siglip && settings.do_lower_case()?;
-    Ok(Source { inner, file, kind: Some(kind), settle_sigma })
+    Ok(Source { inner, file, kind: Some(kind), clean })
 }
 
 /// Adds the tokens that `added_tokens_decoder` lists, each under the id it lists.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 mod golden;
+mod odd;
 
 /// Rules for a tower with room for everything, to be changed by the test.
 fn rules(kind: Kind) -> TextRules<'static> {
