@@ -26,7 +26,7 @@ use safetensors::Dtype;
 use crate::error::LoadError;
 use archive::Archive;
 use machine::Machine;
-use values::{Id, Node};
+use values::{Id, Node, shown};
 
 /// Bytes of pickle in one checkpoint. A state dict needs about 150 per tensor.
 const MAX_PICKLE: usize = 64 << 20;
@@ -205,11 +205,12 @@ fn state_dict(
         }
         let Some(name) = full.strip_prefix(prefix) else {
             return Err(PickleError::Layout(format!(
-                "its state dict mixes names with and without the prefix 'module.', such as '{full}'"
+                "its state dict mixes names with and without the prefix 'module.', such as '{}'",
+                shown(full)
             )));
         };
         if !names.insert(name) {
-            return Err(PickleError::Tensor { name: name.to_owned(), reason: "is stored twice".into() });
+            return Err(PickleError::Tensor { name: shown(name), reason: "is stored twice".into() });
         }
         found.push(tensors::resolve(machine, name, value, file, storages, &mut budget)?);
     }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::PickleError;
+use super::values::shown;
 
 const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
@@ -104,7 +105,7 @@ impl<'a> Archive<'a> {
 }
 
 fn damaged(entry: &str, reason: &str) -> PickleError {
-    PickleError::Container { entry: entry.to_owned(), reason: reason.to_owned() }
+    PickleError::Container { entry: shown(entry), reason: reason.to_owned() }
 }
 
 fn verify<'a>(name: &str, bytes: &'a [u8], crc: u32) -> Result<&'a [u8], PickleError> {
@@ -176,11 +177,12 @@ fn central_entry<'a>(
         return Err(damaged(name, "is encrypted"));
     }
     if name.contains("/code/") {
-        return Err(PickleError::Code(format!("{name} (a TorchScript program)")));
+        return Err(PickleError::Code(format!("{} (a TorchScript program)", shown(name))));
     }
     if short(10)? != 0 {
         return Err(PickleError::Form(format!(
-            "{name} is compressed, which torch.save never does; unpack the archive and pack it with 'zip -0', or download it again"
+            "{} is compressed, which torch.save never does; unpack the archive and pack it with 'zip -0', or download it again",
+            shown(name)
         )));
     }
     let extra = &file[name_at + name_len..name_at + name_len + extra_len];
@@ -252,7 +254,7 @@ fn refuse_overlaps(entries: &HashMap<&str, Entry>) -> Result<(), PickleError> {
         entries.iter().map(|(name, entry)| (*name, &entry.bytes)).collect();
     order.sort_unstable_by_key(|(_, bytes)| (bytes.start, bytes.end));
     match order.windows(2).find(|pair| pair[0].1.end > pair[1].1.start) {
-        Some(pair) => Err(damaged(pair[1].0, &format!("overlaps {}", pair[0].0))),
+        Some(pair) => Err(damaged(pair[1].0, &format!("overlaps {}", shown(pair[0].0)))),
         None => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use safetensors::Dtype;
 
 use super::machine::Machine;
-use super::values::{Id, Node};
+use super::values::{Id, Node, shown};
 use super::{MAX_PICKLE, PickleError};
 
 /// After the two bytes that name a pickle protocol: 0x1950a86a20f9469cfc6c, and the end.
@@ -86,5 +86,5 @@ fn next<'a>(file: &'a [u8], at: &mut usize) -> Result<(Machine<'a>, Id), PickleE
 }
 
 fn damaged(entry: &str, reason: impl Into<String>) -> PickleError {
-    PickleError::Container { entry: entry.to_owned(), reason: reason.into() }
+    PickleError::Container { entry: shown(entry), reason: reason.into() }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use safetensors::Dtype;
 
 use super::machine::Machine;
-use super::values::{Global, Id, Node};
+use super::values::{Global, Id, Node, shown};
 use super::{Found, PickleError, PickledTensor, TensorBytes};
 
 /// Dimensions of one tensor.
@@ -24,7 +24,7 @@ pub(super) fn resolve(
     storages: &HashMap<&str, Range<usize>>,
     budget: &mut usize,
 ) -> Result<Found, PickleError> {
-    let wrong = |reason: String| PickleError::Tensor { name: name.to_owned(), reason };
+    let wrong = |reason: String| PickleError::Tensor { name: shown(name), reason };
     let &Node::Tensor { rebuild, args } = machine.node(value) else {
         return Err(wrong(format!("is {}, no tensor", machine.node(value).describe())));
     };
@@ -32,14 +32,16 @@ pub(super) fn resolve(
     let Node::Storage { key, dtype: stored, numel } = machine.node(view.storage) else {
         return Err(wrong("has no storage".into()));
     };
-    let range =
-        storages.get(key).ok_or_else(|| wrong(format!("reads the storage '{key}', which is missing")))?;
+    let range = storages
+        .get(key)
+        .ok_or_else(|| wrong(format!("reads the storage '{}', which is missing", shown(key))))?;
     // Plain bytes, unless the tensor itself says how to read them.
     let bytes_each = element_size(stored.unwrap_or(Dtype::U8));
     let claimed = usize::try_from(*numel).ok().and_then(|n| n.checked_mul(bytes_each));
     if claimed != Some(range.len()) {
         return Err(wrong(format!(
-            "claims {numel} elements of {bytes_each} bytes in the storage '{key}', which has {} bytes",
+            "claims {numel} elements of {bytes_each} bytes in the storage '{}', which has {} bytes",
+            shown(key),
             range.len()
         )));
     }

@@ -87,6 +87,26 @@ fn a_training_checkpoint_is_unwrapped_and_loses_the_module_prefix() {
 }
 
 #[test]
+fn the_entry_model_is_a_state_dict_too() {
+    let mut pickle = b"\x80\x02}".to_vec();
+    text(&mut pickle, "model");
+    pickle.extend(&state(&[("w", Tensor::default())])[2..]);
+    let end = pickle.len() - 1;
+    pickle.splice(end.., *b"s.");
+    let tensors = read(&archive(&pickle, &[("0", &floats(&[0.; 6]))])).unwrap();
+    assert_eq!((tensors.len(), tensors[0].name.as_str()), (1, "w"));
+    // A tensor of that name belongs to the state dict itself.
+    let pickle = state(&[("model", Tensor::default()), ("w", Tensor::default())]);
+    assert_eq!(read(&archive(&pickle, &[("0", &floats(&[0.; 6]))])).unwrap().len(), 2);
+}
+
+#[test]
+fn names_from_the_file_are_fit_to_print() {
+    let pickle = state(&[("\x1b[31m\n", Tensor { offset: 1, ..Tensor::default() })]);
+    refused(&archive(&pickle, &[("0", &floats(&[0.; 6]))]), "the tensor '?[31m?' reaches");
+}
+
+#[test]
 fn prefixes_and_names_must_be_consistent() {
     let file = |names: [&str; 2]| {
         let pickle = state(&names.map(|name| (name, Tensor::default())));
