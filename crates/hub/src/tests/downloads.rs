@@ -205,6 +205,22 @@ fn a_server_that_cannot_continue_starts_again() {
 }
 
 #[test]
+fn a_server_that_starts_again_each_time_is_given_up() {
+    let cache = tempfile::tempdir().unwrap();
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let mut reply = hub(request);
+        if request.path.starts_with("/cdn/") {
+            reply = Reply::new(200, WEIGHTS);
+            reply.cut = Some(4 + count.fetch_add(1, Ordering::SeqCst) % 2);
+        }
+        reply
+    });
+    let error = resolve(&name(), &online(cache.path(), &server), &mut quiet()).unwrap_err();
+    assert!(matches!(error, HubError::Interrupted { .. }), "{error}");
+}
+
+#[test]
 fn contents_other_than_announced_are_refused() {
     for (wrong, words) in [(b"THE WEIGHTS".as_slice(), "SHA-256"), (b"the weights and more", "longer")] {
         let cache = tempfile::tempdir().unwrap();
