@@ -8,6 +8,7 @@ mod bad_input;
 mod crash;
 mod journey;
 mod long_text;
+mod named_model;
 mod python_client;
 mod real_data;
 mod support;
