@@ -46,7 +46,7 @@ fn kind(name: &str, shape: &[usize]) -> (f64, f64) {
         "logit_bias" => return (-10.0, 0.0),
         "running_var" => return (1.0, 0.5),
         "running_mean" => return (0.0, 0.1),
-        "gamma" => return (0.3, 0.15),
+        "gamma" => return (0.1, 0.05),
         "weight" if shape.len() <= 1 => return (1.0, 0.2),
         _ if shape.len() <= 1 => return (0.0, 0.2),
         _ => {}

@@ -1,0 +1,423 @@
+//! Convolutions of one image, channels last.
+//!
+//! Owns: kernels with their batch norms and parallel branches summed into one, the depthwise
+//! convolution, and squeeze-and-excitation. A convolution of one pixel is a `Linear` over all pixels.
+//! Does not own which layer follows which.
+
+use diptych_kernels::{Activation, Threads, multiversion};
+use rayon::prelude::*;
+
+use super::layers::Linear;
+use crate::error::LoadError;
+use crate::weights::Weights;
+
+/// PyTorch's default, which all published models with batch norms use.
+const BATCH_NORM_EPS: f64 = 1e-5;
+/// Channels that the depthwise convolution sums side by side.
+const LANES: usize = 16;
+/// Pixels that share the loads of a kernel's weights.
+const STRIP: usize = 4;
+
+/// A feature map: `[height, width, channels]`.
+pub(crate) struct Map {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Map {
+    pub(crate) fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+}
+
+/// What a batch norm does to each channel in inference: `x scale + shift`.
+pub(crate) struct BatchNorm {
+    pub(crate) scale: Vec<f64>,
+    pub(crate) shift: Vec<f64>,
+}
+
+impl BatchNorm {
+    /// Takes `weight`, `bias`, `running_mean` and `running_var` below `name`.
+    pub(crate) fn load(weights: &Weights, name: &str, width: usize) -> Result<Self, LoadError> {
+        let take = |part: &str| weights.take(&format!("{name}.{part}"), &[width]);
+        let (weight, bias) = (take("weight")?, take("bias")?);
+        let (mean, variance) = (take("running_mean")?, take("running_var")?);
+        let scale: Vec<f64> = weight
+            .iter()
+            .zip(&*variance)
+            .map(|(w, v)| f64::from(*w) / (f64::from(*v) + BATCH_NORM_EPS).sqrt())
+            .collect();
+        let shift = bias.iter().zip(&*mean).zip(&scale).map(|((b, m), s)| f64::from(*b) - f64::from(*m) * s);
+        Ok(Self { shift: shift.collect(), scale })
+    }
+}
+
+/// Weights `[out, in per group, side, side]` and biases of a convolution, in double precision while
+/// branches are summed.
+pub(crate) struct Kernel {
+    /// Outputs, inputs per group, and the side of the square.
+    shape: (usize, usize, usize),
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+impl Kernel {
+    fn zeros(shape: (usize, usize, usize)) -> Self {
+        let (out, input, side) = shape;
+        Self { shape, weight: vec![0.0; out * input * side * side], bias: vec![0.0; out] }
+    }
+
+    /// The kernel that gives its input back; groups of `input` channels.
+    pub(crate) fn identity(shape: (usize, usize, usize)) -> Self {
+        let (out, input, side) = shape;
+        let mut kernel = Self::zeros(shape);
+        for o in 0..out {
+            kernel.weight[(o * input + o % input) * side * side + side * side / 2] = 1.0;
+        }
+        kernel
+    }
+
+    /// Takes `{name}.weight` and `{name}.bias`.
+    pub(crate) fn load(
+        weights: &Weights,
+        name: &str,
+        shape: (usize, usize, usize),
+    ) -> Result<Self, LoadError> {
+        let mut kernel = Self::load_weight(weights, name, shape)?;
+        kernel.bias = widen(&weights.take(&format!("{name}.bias"), &[shape.0])?);
+        Ok(kernel)
+    }
+
+    /// Takes the convolution `{name}.conv`, which has no bias, and the batch norm `{name}.bn` after it.
+    pub(crate) fn load_normed(
+        weights: &Weights,
+        name: &str,
+        shape: (usize, usize, usize),
+    ) -> Result<Self, LoadError> {
+        let kernel = Self::load_weight(weights, &format!("{name}.conv"), shape)?;
+        Ok(kernel.normed(&BatchNorm::load(weights, &format!("{name}.bn"), shape.0)?))
+    }
+
+    fn load_weight(
+        weights: &Weights,
+        name: &str,
+        shape @ (out, input, side): (usize, usize, usize),
+    ) -> Result<Self, LoadError> {
+        let weight = weights.take(&format!("{name}.weight"), &[out, input, side, side])?;
+        Ok(Self { shape, weight: widen(&weight), bias: vec![0.0; out] })
+    }
+
+    /// The convolution followed by the batch norm.
+    pub(crate) fn normed(mut self, norm: &BatchNorm) -> Self {
+        self.scale(&norm.scale);
+        self.bias.iter_mut().zip(&norm.shift).for_each(|(b, shift)| *b += shift);
+        self
+    }
+
+    /// Multiplies each output by a factor.
+    pub(crate) fn scale(&mut self, factors: &[f64]) {
+        let per_output = self.weight.len() / self.shape.0;
+        for (weight, factor) in self.weight.chunks_exact_mut(per_output).zip(factors) {
+            weight.iter_mut().for_each(|w| *w *= factor);
+        }
+        self.bias.iter_mut().zip(factors).for_each(|(b, factor)| *b *= factor);
+    }
+
+    /// Adds `factor` times a parallel branch, whose kernel may be smaller; both are centred on the pixel.
+    pub(crate) fn add(&mut self, branch: &Self, factor: f64) {
+        let (out, input, side) = self.shape;
+        let small = branch.shape.2;
+        assert!(branch.shape.0 == out && branch.shape.1 == input && small <= side, "branches of one shape");
+        let edge = (side - small) / 2;
+        for (to, from) in
+            self.weight.chunks_exact_mut(side * side).zip(branch.weight.chunks_exact(small * small))
+        {
+            for (i, w) in from.iter().enumerate() {
+                to[(i / small + edge) * side + i % small + edge] += factor * w;
+            }
+        }
+        self.bias.iter_mut().zip(&branch.bias).for_each(|(b, other)| *b += factor * other);
+    }
+
+    /// The sum as one product per output pixel, whose input is the window in the order row, column,
+    /// channel. For convolutions that are not depthwise.
+    pub(crate) fn into_linear(self) -> Linear {
+        let (out, input, side) = self.shape;
+        let window = side * side;
+        let weight: Vec<f32> = (0..out * window * input)
+            .map(|i| {
+                let (o, at, channel) = (i / (window * input), i / input % window, i % input);
+                self.weight[(o * input + channel) * window + at] as f32
+            })
+            .collect();
+        Linear::new(&weight, out, window * input, Some(&narrow(&self.bias)))
+    }
+
+    /// The sum as a depthwise convolution, one input channel for each output.
+    pub(crate) fn into_depthwise(self, stride: usize, inputs: usize) -> Depthwise {
+        let (out, input, side) = self.shape;
+        assert!(input == 1 && out.is_multiple_of(inputs), "a group is one channel");
+        let window = side * side;
+        let taps = (0..window * out).map(|i| self.weight[i % out * window + i / out] as f32).collect();
+        Depthwise { taps, bias: narrow(&self.bias), side, stride, repeat: out / inputs }
+    }
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|v| *v as f32).collect()
+}
+
+/// A convolution of each channel by itself, padded with zeros so that stride 1 keeps the size.
+pub(crate) struct Depthwise {
+    /// `[side * side, outputs]`.
+    taps: Vec<f32>,
+    bias: Vec<f32>,
+    side: usize,
+    stride: usize,
+    /// Outputs made from each input channel; they are neighbours.
+    repeat: usize,
+}
+
+impl Depthwise {
+    /// The convolution of a map. `padded` is working memory.
+    pub(crate) fn forward(&self, x: &Map, padded: &mut Vec<f32>, threads: Threads) -> Map {
+        let channels = self.bias.len();
+        let (height, width) = (x.height.div_ceil(self.stride), x.width.div_ceil(self.stride));
+        let pitch = self.pad(x, padded);
+        let mut values = vec![0f32; height * width * channels];
+        let row = |(y, out): (usize, &mut [f32])| {
+            let window = &padded[y * self.stride * pitch..];
+            depthwise_row(out, window, &self.taps, &self.bias, self.side, self.stride, pitch);
+        };
+        let rows = width * channels;
+        match threads {
+            Threads::One => values.chunks_exact_mut(rows).enumerate().for_each(row),
+            Threads::All => values.par_chunks_exact_mut(rows).enumerate().for_each(row),
+        }
+        Map { height, width, channels, values }
+    }
+
+    /// Copies the map into a frame of zeros, every channel as often as it has outputs. Returns the
+    /// length of a row.
+    fn pad(&self, x: &Map, padded: &mut Vec<f32>) -> usize {
+        let (edge, channels) = (self.side / 2, self.bias.len());
+        let pitch = (x.width + 2 * edge) * channels;
+        padded.clear();
+        padded.resize((x.height + 2 * edge) * pitch, 0.0);
+        for (y, row) in x.values.chunks_exact(x.width * x.channels).enumerate() {
+            let to = &mut padded[(y + edge) * pitch + edge * channels..][..x.width * channels];
+            if self.repeat == 1 {
+                to.copy_from_slice(row);
+                continue;
+            }
+            for (to, value) in to.chunks_exact_mut(self.repeat).zip(row) {
+                to.fill(*value);
+            }
+        }
+        pitch
+    }
+}
+
+multiversion! {
+    /// One row of outputs, `[width, channels]`; `padded` begins with the first row of their windows.
+    fn depthwise_row(
+        out: &mut [f32],
+        padded: &[f32],
+        taps: &[f32],
+        bias: &[f32],
+        side: usize,
+        stride: usize,
+        pitch: usize,
+    ) {
+        let channels = bias.len();
+        let window = Window { padded, taps, bias, side, stride, pitch };
+        let whole = channels - channels % LANES;
+        for at in (0..whole).step_by(LANES) {
+            window.columns::<FUSED, LANES>(out, at);
+        }
+        for at in whole..channels {
+            window.columns::<FUSED, 1>(out, at);
+        }
+    }
+}
+
+struct Window<'a> {
+    padded: &'a [f32],
+    taps: &'a [f32],
+    bias: &'a [f32],
+    side: usize,
+    stride: usize,
+    pitch: usize,
+}
+
+impl Window<'_> {
+    /// `L` channels from `at` on, of every pixel of the row.
+    #[inline(always)]
+    fn columns<const FUSED: bool, const L: usize>(&self, out: &mut [f32], at: usize) {
+        let channels = self.bias.len();
+        let width = out.len() / channels;
+        let whole = width - width % STRIP;
+        for x in (0..whole).step_by(STRIP) {
+            self.strip::<FUSED, L, STRIP>(out, x, at);
+        }
+        for x in whole..width {
+            self.strip::<FUSED, L, 1>(out, x, at);
+        }
+    }
+
+    #[inline(always)]
+    fn strip<const FUSED: bool, const L: usize, const P: usize>(&self, out: &mut [f32], x: usize, at: usize) {
+        let channels = self.bias.len();
+        let mut sums = [[0f32; L]; P];
+        for sum in &mut sums {
+            sum.copy_from_slice(&self.bias[at..at + L]);
+        }
+        for (i, taps) in self.taps.chunks_exact(channels).enumerate() {
+            let taps = &taps[at..at + L];
+            let from = i / self.side * self.pitch + (x * self.stride + i % self.side) * channels + at;
+            for (p, sum) in sums.iter_mut().enumerate() {
+                let values = &self.padded[from + p * self.stride * channels..][..L];
+                for j in 0..L {
+                    sum[j] = match FUSED {
+                        true => values[j].mul_add(taps[j], sum[j]),
+                        false => values[j] * taps[j] + sum[j],
+                    };
+                }
+            }
+        }
+        for (p, sum) in sums.iter().enumerate() {
+            out[(x + p) * channels + at..][..L].copy_from_slice(sum);
+        }
+    }
+}
+
+/// Squeeze-and-excitation: each channel times a gate that all channels' means decide.
+pub(crate) struct Excite {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Excite {
+    /// Takes the one-pixel convolutions `{name}.fc1` and `{name}.fc2`.
+    pub(crate) fn load(weights: &Weights, name: &str, width: usize) -> Result<Self, LoadError> {
+        let fc1 = format!("{name}.fc1");
+        let inner = weights.shape(&format!("{fc1}.weight"))?.first().copied().unwrap_or(0);
+        Ok(Self {
+            fc1: Kernel::load(weights, &fc1, (inner, width, 1))?.into_linear(),
+            fc2: Kernel::load(weights, &format!("{name}.fc2"), (width, inner, 1))?.into_linear(),
+        })
+    }
+
+    /// Multiplies the map by its gates.
+    pub(crate) fn run(&self, x: &mut Map, threads: Threads) {
+        let mut inner = vec![0f32; self.fc1.out()];
+        self.fc1.run(&mut inner, &means(x), 1, Some(Activation::Relu), threads);
+        let gates: Vec<f32> =
+            self.fc2.forward(&inner, 1, threads).iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect();
+        for pixel in x.values.chunks_exact_mut(x.channels) {
+            pixel.iter_mut().zip(&gates).for_each(|(v, gate)| *v *= gate);
+        }
+    }
+}
+
+/// The mean of each channel over all pixels.
+pub(crate) fn means(x: &Map) -> Vec<f32> {
+    let mut sums = vec![0f64; x.channels];
+    for pixel in x.values.chunks_exact(x.channels) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += f64::from(*v));
+    }
+    sums.iter().map(|sum| (sum / x.pixels() as f64) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(count: usize, seed: u32) -> Vec<f64> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f64::from(state >> 8) / f64::from(1 << 23) - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn kernel(shape: (usize, usize, usize), seed: u32) -> Kernel {
+        let (out, input, side) = shape;
+        Kernel { shape, weight: noise(out * input * side * side, seed), bias: noise(out, seed + 1) }
+    }
+
+    /// The definition, for one group per input channel.
+    fn expected(kernel: &Kernel, x: &Map, stride: usize) -> Vec<f64> {
+        let (out, _, side) = kernel.shape;
+        let (high, wide) = (x.height.div_ceil(stride), x.width.div_ceil(stride));
+        let mut values = Vec::new();
+        for (y, left, o) in (0..high * wide * out).map(|i| (i / (wide * out), i / out % wide, i % out)) {
+            let mut sum = kernel.bias[o];
+            for (ky, kx) in (0..side * side).map(|i| (i / side, i % side)) {
+                let (row, column) =
+                    ((y * stride + ky).wrapping_sub(side / 2), (left * stride + kx).wrapping_sub(side / 2));
+                if row < x.height && column < x.width {
+                    let channel = o / (out / x.channels);
+                    let value = x.values[(row * x.width + column) * x.channels + channel];
+                    sum += f64::from(value) * kernel.weight[(o * side + ky) * side + kx];
+                }
+            }
+            values.push(sum);
+        }
+        values
+    }
+
+    #[test]
+    fn depthwise_agrees_with_the_definition_at_odd_sizes() {
+        for (height, width, inputs, out, side, stride) in [
+            (1, 1, 1, 1, 3, 1),
+            (5, 9, 17, 17, 7, 1),
+            (8, 11, 16, 32, 7, 2),
+            (6, 7, 5, 10, 3, 2),
+            (3, 3, 40, 40, 1, 2),
+        ] {
+            let values = noise(height * width * inputs, 7).iter().map(|v| *v as f32).collect();
+            let x = Map { height, width, channels: inputs, values };
+            let kernel = kernel((out, 1, side), 3);
+            let truth = expected(&kernel, &x, stride);
+            let layer = kernel.into_depthwise(stride, inputs);
+            let run = |threads| layer.forward(&x, &mut Vec::new(), threads);
+            let found = run(Threads::One);
+            assert_eq!((found.height, found.width), (height.div_ceil(stride), width.div_ceil(stride)));
+            assert_eq!(found.values.len(), truth.len());
+            for (found, truth) in found.values.iter().zip(&truth) {
+                assert!(
+                    (f64::from(*found) - truth).abs() < 1e-5,
+                    "{height}x{width}x{inputs}: {found}, {truth}"
+                );
+            }
+            assert_eq!(run(Threads::All).values, found.values, "threads decide nothing");
+        }
+    }
+
+    #[test]
+    fn a_sum_of_branches_is_one_kernel() {
+        let x = Map {
+            height: 4,
+            width: 5,
+            channels: 3,
+            values: noise(60, 9).iter().map(|v| *v as f32).collect(),
+        };
+        let (large, small) = (kernel((3, 1, 7), 1), kernel((3, 1, 3), 5));
+        let mut sum = kernel((3, 1, 7), 1);
+        sum.add(&small, 2.0);
+        sum.add(&Kernel::identity((3, 1, 1)), -1.0);
+        let parts = [(expected(&large, &x, 1), 1.0), (expected(&small, &x, 1), 2.0)];
+        for (i, found) in expected(&sum, &x, 1).iter().enumerate() {
+            let truth: f64 = parts.iter().map(|(part, factor)| part[i] * factor).sum::<f64>();
+            assert!((found - (truth - f64::from(x.values[i]))).abs() < 1e-12, "{i}");
+        }
+    }
+}
