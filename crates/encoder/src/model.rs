@@ -73,7 +73,7 @@ impl DualEncoder {
 
     /// Height and width of the image tower's input, in pixels.
     pub fn image_size(&self) -> (usize, usize) {
-        self.parts.vision.spec.image
+        self.parts.vision.image()
     }
 
     /// As stored: the natural logarithm of what cosines are multiplied by to give logits.
@@ -94,8 +94,6 @@ impl DualEncoder {
     /// What there is to know about the model: labels with what belongs to them, in reading order.
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         let Parts { text, vision, preprocessing, tokenizer, logit_scale, logit_bias } = &self.parts;
-        let (height, width) = vision.spec.image;
-        let (high, wide) = vision.spec.patch;
         let bias = logit_bias.map_or(String::new(), |bias| format!(", bias {bias:.4}"));
         let mut lines = vec![
             ("family", self.family.to_string()),
@@ -103,15 +101,9 @@ impl DualEncoder {
             ("parameters", grouped(self.parameters)),
             ("dimensions", self.dim().to_string()),
             ("logit scale", format!("exp({logit_scale:.4}) = {:.2}{bias}", logit_scale.exp())),
-            ("image tower", vision.spec.transformer.to_string()),
-            (
-                "  input",
-                format!(
-                    "{height} x {width} pixels in patches of {high} x {wide}, {} positions",
-                    vision.spec.positions()
-                ),
-            ),
-            ("  pooling", vision.spec.pooling.to_string()),
+        ];
+        lines.extend(vision.describe());
+        lines.extend([
             ("text tower", text.spec.transformer.to_string()),
             (
                 "  input",
@@ -123,7 +115,7 @@ impl DualEncoder {
                 ),
             ),
             ("  pooling", text.spec.pooling.to_string()),
-        ];
+        ]);
         lines.extend(preprocessing.describe());
         let text = tokenizer.describe();
         lines.extend([
@@ -241,7 +233,7 @@ fn model_id(family: Family, inventory: &Inventory, parts: &Parts) -> Result<Mode
         ("family", family.to_string()),
         ("weights", inventory.digest.to_string()),
         ("text", json(serde_json::to_string(&parts.text.spec))),
-        ("vision", json(serde_json::to_string(&parts.vision.spec))),
+        ("vision", parts.vision.spec_json()),
         ("preprocessing", parts.preprocessing.to_json()),
         ("tokenizer", parts.tokenizer.definition()?),
     ] {

@@ -13,6 +13,7 @@ use crate::error::LoadError;
 use crate::json::Section;
 use crate::preprocess::{Preprocessing, ProcessorFamily};
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
+use crate::tower::VisionTower;
 use crate::tower::layers::{Bias, Head, Linear};
 use crate::tower::text::Pooling;
 use crate::weights::Weights;
@@ -38,7 +39,12 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::ChineseClip, (side, side))?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
-        vision: hf_clip::vision_tower(weights, "vision_model.", &vision, Head::linear(head))?,
+        vision: VisionTower::Vit(hf_clip::vision_tower(
+            weights,
+            "vision_model.",
+            &vision,
+            Head::linear(head),
+        )?),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: None,
     })

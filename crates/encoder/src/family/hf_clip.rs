@@ -14,8 +14,8 @@ use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
 use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::text::{Attention, Pooling, TextSpec};
 use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, VitSpec};
-use crate::tower::{TextTower, Vit};
+use crate::tower::vit::{self, PatchEmbedding, VitSpec};
+use crate::tower::{TextTower, VisionTower, Vit};
 use crate::weights::Weights;
 
 pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
@@ -35,7 +35,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::Clip, (side, side))?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text: text_tower(weights, &config.text, config.projection_dim)?,
-        vision: vision_tower(weights, "vision_model.", &config.vision, Head::linear(head))?,
+        vision: VisionTower::Vit(vision_tower(weights, "vision_model.", &config.vision, Head::linear(head))?),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: None,
     })
@@ -121,7 +121,7 @@ pub(super) fn vision_tower(
         weights.take(&name("embeddings.position_embedding.weight"), &[spec.positions(), hidden])?;
     let (class_row, patch_positions) = vit::split_positions(&positions, Some(&class));
     Ok(Vit {
-        patch_embedding: Linear::new(&kernel, hidden, 3 * patch * patch, None),
+        patch_embedding: PatchEmbedding::Linear(Linear::new(&kernel, hidden, 3 * patch * patch, None)),
         class_row,
         patch_positions,
         // Spelled like this in every published checkpoint.

@@ -22,7 +22,7 @@ use crate::error::{LoadError, read_file};
 use crate::json::{self, Section};
 use crate::preprocess::Preprocessing;
 use crate::tokenizer::TextTokenizer;
-use crate::tower::{TextTower, Vit};
+use crate::tower::{TextTower, VisionTower};
 use crate::weights::{HUGGING_FACE_FILES, OPEN_CLIP_FILES, Weights};
 
 /// OpenCLIP's configuration file.
@@ -39,7 +39,8 @@ pub enum Family {
     ChineseClip,
     /// `VisionTextDualEncoderModel`: any vision transformer beside any BERT.
     VisionTextDualEncoder,
-    /// OpenCLIP's own format, image and text towers of its own or of timm and BERT (BiomedCLIP).
+    /// OpenCLIP's own format: towers of its own, or image towers of timm (BiomedCLIP, MobileCLIP, SigLIP)
+    /// and text towers of BERT's kind.
     OpenClip,
 }
 
@@ -58,7 +59,7 @@ impl fmt::Display for Family {
 /// Everything of a model but the bookkeeping.
 pub(crate) struct Parts {
     pub(crate) text: TextTower,
-    pub(crate) vision: Vit,
+    pub(crate) vision: VisionTower,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) tokenizer: TextTokenizer,
     /// The natural logarithm of what cosines are multiplied by.

@@ -17,8 +17,8 @@ use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
 use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::text::{Attention, Pooling, TextSpec};
 use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, VitSpec};
-use crate::tower::{TextTower, Vit};
+use crate::tower::vit::{self, PatchEmbedding, VitSpec};
+use crate::tower::{TextTower, VisionTower, Vit};
 use crate::weights::Weights;
 
 /// Options of OpenCLIP's blocks that add layers nobody has published weights for.
@@ -44,7 +44,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
     let vision_cfg = model.section("vision_cfg")?;
     let vision = match vision_cfg.get::<String>("timm_model_name")? {
         Some(_) => timm::vision_tower(weights, &vision_cfg, out)?,
-        None => vision_tower(weights, &vision_cfg, activation, out)?,
+        None => VisionTower::Vit(vision_tower(weights, &vision_cfg, activation, out)?),
     };
     let hugging_face = text_cfg.get::<String>("hf_model_name")?;
     let text = match &hugging_face {
@@ -71,7 +71,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         false => None,
     };
     Ok(Parts {
-        preprocessing: Preprocessing::from_open_clip(config, vision.spec.image)?,
+        preprocessing: Preprocessing::from_open_clip(config, vision.image())?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
         vision,
@@ -284,7 +284,7 @@ fn vision_tower(
     let positions = weights.take("visual.positional_embedding", &[spec.positions(), width])?;
     let (class_row, patch_positions) = vit::split_positions(&positions, Some(&class));
     Ok(Vit {
-        patch_embedding: Linear::new(&kernel, width, 3 * high * wide, None),
+        patch_embedding: PatchEmbedding::Linear(Linear::new(&kernel, width, 3 * high * wide, None)),
         class_row,
         patch_positions,
         pre_norm: if section.get_or("no_ln_pre", false)? { None } else { Some(norm("ln_pre")?) },

@@ -17,8 +17,8 @@ use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
 use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::text::{Attention, Pooling, TextSpec};
 use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, AttentionPool, PoolParts, VitSpec};
-use crate::tower::{TextTower, Vit};
+use crate::tower::vit::{self, AttentionPool, PatchEmbedding, PoolParts, VitSpec};
+use crate::tower::{TextTower, VisionTower, Vit};
 use crate::weights::Weights;
 
 pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
@@ -45,7 +45,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::Siglip, vision.spec.image)?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
-        vision,
+        vision: VisionTower::Vit(vision),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: Some(weights.scalar("logit_bias")?),
     })
@@ -131,7 +131,7 @@ fn vision_tower(weights: &Weights, section: &Section<'_>) -> Result<Vit, LoadErr
         weights.take(&format!("{embeddings}.position_embedding.weight"), &[spec.positions(), hidden])?;
     let (class_row, patch_positions) = vit::split_positions(&positions, None);
     Ok(Vit {
-        patch_embedding: Linear::new(&kernel, hidden, 3 * high * wide, Some(&bias)),
+        patch_embedding: PatchEmbedding::Linear(Linear::new(&kernel, hidden, 3 * high * wide, Some(&bias))),
         class_row,
         patch_positions,
         pre_norm: None,

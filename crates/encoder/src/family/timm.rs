@@ -1,4 +1,5 @@
-//! Vision transformers of the timm library as image towers of OpenCLIP (`visual.trunk.`).
+//! Networks of the timm library as image towers of OpenCLIP (`visual.trunk.`): vision transformers, with
+//! MobileCLIP-B's among them, and the FastViTs of MobileCLIP.
 //!
 //! Owns: what a timm model name says that its tensors do not (heads, activation, epsilon, pooling),
 //! the names of the tensors, and OpenCLIP's heads on top. Sizes come from the tensors.
@@ -6,10 +7,11 @@
 use crate::activation::Activation;
 use crate::error::LoadError;
 use crate::json::Section;
-use crate::tower::Vit;
+use crate::tower::fastvit::{self, FastVit};
 use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, AttentionPool, PoolParts, Pooling, VitSpec};
+use crate::tower::vit::{self, AttentionPool, PatchEmbedding, PoolParts, Pooling, VitSpec};
+use crate::tower::{ConvStem, VisionTower, Vit};
 use crate::weights::Weights;
 
 const TRUNK: &str = "visual.trunk.";
@@ -22,6 +24,8 @@ struct Named {
     activation: Activation,
     eps: f64,
     pooling: Pooling,
+    /// Whether patches are embedded by several convolutions (MobileCLIP-B).
+    stem: bool,
 }
 
 /// The published sizes with the width of their heads.
@@ -46,6 +50,10 @@ const TANH: [&str; 3] = ["base_patch32", "so400m_patch16", "giantopt_patch16"];
 /// Reads `vit_{size}_patch{n}[_plus]_[clip|clip_quickgelu|siglip|siglip_gap_]{pixels}`.
 fn named(model: &str) -> Option<Named> {
     let model = model.split('.').next().unwrap_or(model);
+    if model == "vit_base_mci_224" {
+        let (activation, pooling) = (Activation::Gelu, Pooling::Class);
+        return Some(Named { head_width: 64, activation, eps: 1e-6, pooling, stem: true });
+    }
     let rest = model.strip_prefix("vit_")?;
     let (size, rest) = rest.split_once("_patch")?;
     let (_, head_width) = SIZES.iter().find(|(name, _)| *name == size)?;
@@ -64,14 +72,21 @@ fn named(model: &str) -> Option<Named> {
         ["siglip", "gap"] => (siglip, 1e-6, Pooling::MeanOfPatches),
         _ => return None,
     };
-    Some(Named { head_width: *head_width, activation, eps, pooling })
+    Some(Named { head_width: *head_width, activation, eps, pooling, stem: false })
 }
 
-pub(super) fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize) -> Result<Vit, LoadError> {
+pub(super) fn vision_tower(
+    weights: &Weights,
+    section: &Section<'_>,
+    out: usize,
+) -> Result<VisionTower, LoadError> {
     let model: String = section.get_or("timm_model_name", String::new())?;
+    if fastvit::is_fastvit(&model) {
+        return fast_vit(weights, section, &model, out).map(VisionTower::FastVit);
+    }
     let Some(mut named) = named(&model) else {
         let reason = format!(
-            "is '{model}', but known are timm's plain vision transformers, with or without clip or siglip; use another checkpoint"
+            "is '{model}', but known are timm's plain vision transformers, with or without clip or siglip, and MobileCLIP's towers; use another checkpoint"
         );
         return Err(section.error("timm_model_name", reason));
     };
@@ -87,26 +102,43 @@ pub(super) fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize)
             return Err(section.error("timm_pool", reason));
         }
     }
+    vit(weights, section, named, out).map(VisionTower::Vit)
+}
+
+/// Its pooling and its classifier are part of the network; OpenCLIP adds nothing.
+fn fast_vit(weights: &Weights, section: &Section<'_>, model: &str, out: usize) -> Result<FastVit, LoadError> {
+    for (key, only) in [("timm_pool", "avg"), ("timm_proj", "")] {
+        if let Some(found) = section.get::<String>(key)?
+            && found != only
+        {
+            let reason = format!("is '{found}', but {model} goes with '{only}'; use another checkpoint");
+            return Err(section.error(key, reason));
+        }
+    }
+    FastVit::load(weights, TRUNK, model, section.pair("image_size", 224, 4096)?, out)
+}
+
+fn vit(weights: &Weights, section: &Section<'_>, named: Named, out: usize) -> Result<Vit, LoadError> {
     let spec = spec(weights, section, named)?;
     let hidden = spec.transformer.hidden;
     let name = |part: &str| format!("{TRUNK}{part}");
     let norm = |part: &str| LayerNorm::load(weights, &name(part), hidden, spec.transformer.eps);
-    let (high, wide) = spec.patch;
-    let kernel = weights.take(&name("patch_embed.proj.weight"), &[hidden, 3, high, wide])?;
-    // Models with a norm before the blocks have no bias here.
-    let bias = match weights.has(&name("patch_embed.proj.bias")) {
-        true => Some(weights.take(&name("patch_embed.proj.bias"), &[hidden])?),
-        false => None,
-    };
     let class = match spec.class_token {
         true => Some(weights.take(&name("cls_token"), &[1, 1, hidden])?),
         false => None,
     };
-    let positions = weights.take(&name("pos_embed"), &[1, spec.positions(), hidden])?;
-    let (class_row, patch_positions) = vit::split_positions(&positions, class.as_deref());
+    let class = class.as_deref();
+    let (class_row, patch_positions) = if named.stem {
+        // The class token has no position of its own.
+        let positions = weights.take(&name("pos_embed"), &[1, spec.positions() - 1, hidden])?;
+        (class.map(<[f32]>::to_vec), positions.to_vec())
+    } else {
+        let positions = weights.take(&name("pos_embed"), &[1, spec.positions(), hidden])?;
+        vit::split_positions(&positions, class)
+    };
     let pre_norm = weights.has(&name("norm_pre.weight"));
     Ok(Vit {
-        patch_embedding: Linear::new(&kernel, hidden, 3 * high * wide, bias.as_deref()),
+        patch_embedding: patch_embedding(weights, &spec, named)?,
         class_row,
         patch_positions,
         pre_norm: if pre_norm { Some(norm("norm_pre")?) } else { None },
@@ -126,11 +158,35 @@ pub(super) fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize)
     })
 }
 
+fn patch_embedding(weights: &Weights, spec: &VitSpec, named: Named) -> Result<PatchEmbedding, LoadError> {
+    let hidden = spec.transformer.hidden;
+    let name = |part: &str| format!("{TRUNK}patch_embed.{part}");
+    if named.stem {
+        return ConvStem::load(weights, &name("backbone."), hidden).map(PatchEmbedding::Stem);
+    }
+    let (high, wide) = spec.patch;
+    let kernel = weights.take(&name("proj.weight"), &[hidden, 3, high, wide])?;
+    // Models with a norm before the blocks have no bias here.
+    let bias = match weights.has(&name("proj.bias")) {
+        true => Some(weights.take(&name("proj.bias"), &[hidden])?),
+        false => None,
+    };
+    Ok(PatchEmbedding::Linear(Linear::new(&kernel, hidden, 3 * high * wide, bias.as_deref())))
+}
+
 fn spec(weights: &Weights, section: &Section<'_>, named: Named) -> Result<VitSpec, LoadError> {
-    let kernel = format!("{TRUNK}patch_embed.proj.weight");
-    let &[hidden, _, high, wide] = weights.shape(&kernel)? else {
-        let found = weights.shape(&kernel)?.to_vec();
-        return Err(LoadError::TensorShape { name: kernel, expected: vec![0, 3, 0, 0], found });
+    let (hidden, patch) = match named.stem {
+        true => (last_of(weights, &format!("{TRUNK}pos_embed"))?, (ConvStem::PATCH, ConvStem::PATCH)),
+        false => {
+            let kernel = format!("{TRUNK}patch_embed.proj.weight");
+            match *weights.shape(&kernel)? {
+                [hidden, _, high, wide] => (hidden, (high, wide)),
+                ref found => {
+                    let (expected, found) = (vec![0, 3, 0, 0], found.to_vec());
+                    return Err(LoadError::TensorShape { name: kernel, expected, found });
+                }
+            }
+        }
     };
     let block = |i: usize, part: &str| format!("{TRUNK}blocks.{i}.{part}");
     let layers = (0..).take_while(|i| weights.has(&block(*i, "norm1.weight"))).count();
@@ -155,10 +211,19 @@ fn spec(weights: &Weights, section: &Section<'_>, named: Named) -> Result<VitSpe
             layer_scale: weights.has(&block(0, "ls1.gamma")),
         },
         image: section.pair("image_size", 224, 4096)?,
-        patch: (high, wide),
+        patch,
         class_token: weights.has(&format!("{TRUNK}cls_token")),
         pooling: named.pooling,
         norm_after_pooling: weights.has(&format!("{TRUNK}fc_norm.weight")),
+    })
+}
+
+/// The last of a tensor's sizes.
+fn last_of(weights: &Weights, name: &str) -> Result<usize, LoadError> {
+    weights.shape(name)?.last().copied().ok_or_else(|| LoadError::TensorShape {
+        name: name.to_owned(),
+        expected: vec![1, 0, 0],
+        found: Vec::new(),
     })
 }
 

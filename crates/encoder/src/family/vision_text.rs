@@ -15,10 +15,10 @@ use crate::error::LoadError;
 use crate::json::Section;
 use crate::preprocess::{Preprocessing, ProcessorFamily};
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
-use crate::tower::Vit;
 use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, VitSpec};
+use crate::tower::vit::{self, PatchEmbedding, VitSpec};
+use crate::tower::{VisionTower, Vit};
 use crate::weights::Weights;
 
 pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
@@ -39,7 +39,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::VisionText, vision.spec.image)?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
-        vision,
+        vision: VisionTower::Vit(vision),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: None,
     })
@@ -116,7 +116,7 @@ fn vit_tower(
     let pooler = Linear::load(weights, "vision_model.pooler.dense", (hidden, hidden), Bias::With)?;
     let pooler_act = section.activation("pooler_act", Activation::Tanh)?;
     Ok(Vit {
-        patch_embedding: Linear::new(&weight, hidden, 3 * high * wide, Some(&bias)),
+        patch_embedding: PatchEmbedding::Linear(Linear::new(&weight, hidden, 3 * high * wide, Some(&bias))),
         class_row,
         patch_positions,
         pre_norm: None,

@@ -9,9 +9,9 @@ use std::fmt;
 use diptych_kernels::{Activation, AttentionShape, Mask, Mat, MatMut, Threads, cross_attention};
 use serde::Serialize;
 
-use super::in_groups;
 use super::layers::{Bias, Head, LayerNorm, Linear};
 use super::transformer::{Transformer, TransformerSpec, Wanted};
+use super::{ConvStem, in_groups};
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -67,11 +67,18 @@ impl VitSpec {
     }
 }
 
+/// From pixels to one row per patch.
+pub(crate) enum PatchEmbedding {
+    /// `[hidden, 3 * patch height * patch width]`: a convolution whose stride is its kernel.
+    Linear(Linear),
+    /// Several convolutions.
+    Stem(ConvStem),
+}
+
 /// The vision transformer of a model.
 pub(crate) struct Vit {
     pub(crate) spec: VitSpec,
-    /// `[hidden, 3 * patch height * patch width]`: a convolution whose stride is its kernel.
-    pub(crate) patch_embedding: Linear,
+    pub(crate) patch_embedding: PatchEmbedding,
     /// The class token with its position added.
     pub(crate) class_row: Option<Vec<f32>>,
     /// `[patches, hidden]`.
@@ -133,7 +140,10 @@ impl Vit {
         let hidden = self.spec.transformer.hidden;
         let (rows, columns) = self.spec.grid();
         let patches = images.len() * rows * columns;
-        let embedded = self.patch_embedding.forward(&self.patches(images), patches, threads);
+        let embedded = match &self.patch_embedding {
+            PatchEmbedding::Linear(layer) => layer.forward(&self.patches(images), patches, threads),
+            PatchEmbedding::Stem(stem) => stem.forward(images, self.spec.image, threads),
+        };
         let mut x = Vec::with_capacity(images.len() * self.spec.positions() * hidden);
         for image in embedded.chunks_exact(rows * columns * hidden) {
             x.extend(self.class_row.iter().flatten());
