@@ -49,15 +49,12 @@ impl Cache {
         };
         let dir = self.snapshot(&commit);
         let names = listing(&dir)?;
-        let Some(form) = files::form(&names) else {
+        let read = |name: &str| std::fs::read(dir.join(name)).map_err(|e| failed(&dir.join(name), e));
+        let Some(form) = files::form(&names, read)? else {
             return Ok(Cached::Nothing);
         };
-        if form.is_index() {
-            let index = dir.join(form.weights);
-            let bytes = std::fs::read(&index).map_err(|e| failed(&index, e))?;
-            if !files::shards(form.weights, &bytes)?.is_subset(&names) {
-                return Ok(Cached::Nothing);
-            }
+        if form.is_index() && !files::shards(form.weights, &read(form.weights)?)?.is_subset(&names) {
+            return Ok(Cached::Nothing);
         }
         Ok(if files::has_companions(form, &names) { Cached::Whole(dir) } else { Cached::Loadable(dir) })
     }

@@ -35,16 +35,15 @@ pub(crate) fn fetch(
 ) -> Result<PathBuf, HubError> {
     let client = Client::new(model, settings)?;
     let repository = client.repository()?;
-    let Some(form) = files::form(&repository.files) else {
+    let mut fetch = Fetch { client, cache, commit: repository.commit, progress };
+    let Some(form) = files::form(&repository.files, |config| fetch.read(config))? else {
         return Err(HubError::NoModel { model: model.clone() });
     };
-    let mut fetch = Fetch { client, cache, commit: repository.commit, progress };
     for file in files::before_weights(form, &repository.files) {
         fetch.file(file)?;
     }
     if form.is_index() {
-        let path = fetch.file(form.weights)?;
-        let index = std::fs::read(&path).map_err(|e| failed(&path, e))?;
+        let index = fetch.read(form.weights)?;
         for shard in files::shards(form.weights, &index)? {
             fetch.file(&shard)?;
         }
@@ -76,6 +75,12 @@ impl Fetch<'_> {
         }
         self.cache.link(&metadata.etag, &self.commit, file)?;
         Ok(path)
+    }
+
+    /// Fetches a small file and reads it.
+    fn read(&mut self, file: &str) -> Result<Vec<u8>, HubError> {
+        let path = self.file(file)?;
+        std::fs::read(&path).map_err(|e| failed(&path, e))
     }
 
     /// Fills the partial file, through as many connections as make progress, and checks it.

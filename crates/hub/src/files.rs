@@ -55,9 +55,28 @@ const FORMS: [Form; 8] = [
     Form { config: OPEN_CLIP, weights: "open_clip_pytorch_model.bin" },
 ];
 
-/// The best form among the names.
-pub(crate) fn form(names: &BTreeSet<String>) -> Option<Form> {
-    FORMS.into_iter().find(|form| names.contains(form.config) && names.contains(form.weights))
+/// The best form among the names. Beside an OpenCLIP configuration, the `config.json` of another
+/// library may lie (timm describes the image tower alone): `read` gives it to be told apart.
+pub(crate) fn form(
+    names: &BTreeSet<String>,
+    read: impl FnOnce(&'static str) -> Result<Vec<u8>, HubError>,
+) -> Result<Option<Form>, HubError> {
+    let has = |form: &&Form| names.contains(form.config) && names.contains(form.weights);
+    let mut forms = FORMS.iter().filter(has);
+    let Some(first) = forms.next().copied() else { return Ok(None) };
+    let other = forms.find(|form| form.config != first.config).copied();
+    match other {
+        Some(other) if first.config == TRANSFORMERS && !is_transformers(&read(TRANSFORMERS)?) => {
+            Ok(Some(other))
+        }
+        _ => Ok(Some(first)),
+    }
+}
+
+/// Whether a `config.json` is one of transformers, all of which have a `model_type`.
+fn is_transformers(config: &[u8]) -> bool {
+    let config: serde_json::Value = serde_json::from_slice(config).unwrap_or_default();
+    config.get("model_type").is_some_and(serde_json::Value::is_string)
 }
 
 /// What precedes the weights, so that whoever finds weights finds the rest as well.

@@ -154,6 +154,15 @@ fn every_published_layout_is_found() {
 }
 
 #[test]
+fn a_config_of_another_library_beside_an_open_clip_model_does_not_count() {
+    let names = ["config.json", "model.safetensors", "open_clip_config.json", "open_clip_model.safetensors"];
+    let names = names.map(str::to_owned).into();
+    let form = |config: &str| files::form(&names, |_| Ok(config.into())).unwrap().unwrap().weights;
+    assert_eq!(form(r#"{"architecture": "vit_base_patch16_224"}"#), "open_clip_model.safetensors");
+    assert_eq!(form(r#"{"model_type": "clip"}"#), "model.safetensors");
+}
+
+#[test]
 fn a_sharded_model_is_whole_with_its_last_shard() {
     let cache = tempfile::tempdir().unwrap();
     let index = "model.safetensors.index.json";
