@@ -25,8 +25,12 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub(crate) const HUGGING_FACE_FILES: [&str; 4] =
     [WEIGHTS_FILE, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// What an OpenCLIP directory may hold, the first that exists counts.
-pub(crate) const OPEN_CLIP_FILES: [&str; 3] =
-    ["open_clip_model.safetensors", "open_clip_pytorch_model.bin", WEIGHTS_FILE];
+pub(crate) const OPEN_CLIP_FILES: [&str; 4] = [
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    WEIGHTS_FILE,
+];
 /// Elements that one thread converts at a time.
 const CHUNK: usize = 1 << 16;
 
