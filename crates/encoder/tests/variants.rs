@@ -54,14 +54,19 @@ fn rows(case: &Value, key: &str) -> Vec<Embedding> {
 }
 
 fn images(case: &Value) -> Vec<PreparedImage> {
-    let shape: Vec<usize> = serde_json::from_value(case["images"]["shape"].clone()).unwrap();
-    let number = |key: &str| case["images"][key].as_f64().unwrap();
-    (0..case["images"]["count"].as_u64().unwrap())
-        .map(|k| {
-            let values = formula::tensor(&format!("image.{k}"), &shape, number("offset"), number("scale"));
-            PreparedImage { values: values.into(), width: 1, height: 1 }
-        })
-        .collect()
+    let images = &case["images"];
+    let shape: Vec<usize> = serde_json::from_value(images["shape"].clone()).unwrap();
+    // One range of values for all images, or one for each.
+    let ranges = match images["values"].as_array() {
+        Some(ranges) => ranges.clone(),
+        None => vec![images.clone(); images["count"].as_u64().unwrap() as usize],
+    };
+    let image = |(k, range): (usize, &Value)| {
+        let number = |key: &str| range[key].as_f64().unwrap();
+        let values = formula::tensor(&format!("image.{k}"), &shape, number("offset"), number("scale"));
+        PreparedImage { values: values.into(), width: 1, height: 1 }
+    };
+    ranges.iter().enumerate().map(image).collect()
 }
 
 /// The worst cosine and absolute difference of a case, both towers.
@@ -81,10 +86,9 @@ fn compare(case: &Value, cases: &[Value]) -> Result<(f32, f32), String> {
     }))
 }
 
-#[test]
-fn every_option_gives_the_references_embeddings() {
-    let fixture = fixture("variants.json");
-    formula::check(&fixture);
+/// Compares all cases of a fixture and says which fail.
+fn check(fixture: &Value) {
+    formula::check(fixture);
     let cases = fixture["cases"].as_array().unwrap();
     let mut wrong = BTreeSet::new();
     for case in cases {
@@ -102,5 +106,21 @@ fn every_option_gives_the_references_embeddings() {
             }
         }
     }
-    assert!(cases.len() >= 50 && wrong.is_empty(), "{wrong:?}");
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn every_option_gives_the_references_embeddings() {
+    let fixture = fixture("variants.json");
+    assert!(fixture["cases"].as_array().unwrap().len() >= 50);
+    check(&fixture);
+}
+
+#[test]
+fn every_mobileclip_gives_the_references_embeddings() {
+    let fixture = fixture("mobileclip.json");
+    for size in ["mobileclip-s1", "mobileclip-s2", "mobileclip-b"] {
+        assert!(fixture["cases"].as_array().unwrap().iter().any(|case| case["name"] == size), "{size}");
+    }
+    check(&fixture);
 }
