@@ -13,6 +13,7 @@
 //! palette and bilevel images of other formats are taken as RGB.
 
 use std::io::Cursor;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use diptych_core::limits::IMAGE_PIXELS_MAX;
@@ -20,9 +21,11 @@ use diptych_core::{EncodeError, PreparedImage};
 use image::error::LimitErrorKind;
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Pixel, RgbImage,
-    RgbaImage,
+    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Pixel,
+    Rgb32FImage, RgbImage, RgbaImage,
 };
+
+use crate::jpeg;
 
 /// Longest side in pixels. No camera and no scanner comes near; without it an image of one column
 /// could ask for gigabytes of resampling weights.
@@ -31,10 +34,12 @@ const SIDE_MAX: u32 = 1 << 20;
 const DECODER_BYTES_MAX: u64 = IMAGE_PIXELS_MAX * 8 + (64 << 20);
 
 /// The samples of a decoded image, upright, 8 bits each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Samples {
     /// Colours without alpha, or with the alpha dropped.
     Rgb(RgbImage),
+    /// Colours of an image decoded at a reduced scale, in 0 to 255.
+    Reduced(Rgb32FImage),
     /// Colours with their alpha, not premultiplied.
     Rgba(RgbaImage),
     /// Colours of an image that is stored as palette indices or single bits, and the palette.
@@ -45,6 +50,10 @@ pub(crate) enum Samples {
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) samples: Samples,
+    /// Where the picture lies in the samples: all of them, unless it was decoded at a reduced scale
+    /// and its last row or column is only partly filled.
+    pub(crate) x: Range<f64>,
+    pub(crate) y: Range<f64>,
     /// Width of the original in pixels, after orientation.
     pub(crate) width: u32,
     /// Height of the original in pixels, after orientation.
@@ -57,25 +66,36 @@ pub(crate) struct Decoded {
 /// [`EncodeError::ImageTooLarge`] when the file or the size in its header is over the bounds,
 /// [`EncodeError::Image`] when the bytes are no image, an unknown format, or cut short.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, EncodeError> {
-    Ok(match decode_samples(bytes, false)?.samples {
-        Samples::Rgb(image) | Samples::Palette(image, _) => image,
-        Samples::Rgba(image) => to_rgb(DynamicImage::ImageRgba8(image)),
-    })
+    match decode_samples(bytes, &Wanted::default())?.samples {
+        Samples::Rgb(image) => Ok(image),
+        _ => unreachable!("only what is wanted is returned"),
+    }
 }
 
-/// Decodes an image file, upright. With `keep_modes`, alpha is kept and palette images are told apart;
-/// without, all is [`Samples::Rgb`].
+/// From an image's width and height to the height and width it is going to be resampled to.
+pub(crate) type Target<'a> = dyn Fn((u32, u32)) -> (u64, u64) + 'a;
+
+/// What a caller can use of an image file.
+#[derive(Default)]
+pub(crate) struct Wanted<'a> {
+    /// Keep alpha, and tell palette images apart; otherwise all is [`Samples::Rgb`].
+    pub(crate) modes: bool,
+    /// With it, a large JPEG may be decoded at a reduced scale.
+    pub(crate) target: Option<&'a Target<'a>>,
+}
+
+/// Decodes an image file, upright.
 ///
 /// # Errors
 /// As [`decode`].
-pub(crate) fn decode_samples(bytes: &[u8], keep_modes: bool) -> Result<Decoded, EncodeError> {
+pub(crate) fn decode_samples(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Decoded, EncodeError> {
     PreparedImage::check(bytes)?;
     // Decoders of foreign bytes are the likeliest place for a panic; it must cost one image only.
-    catch_unwind(AssertUnwindSafe(|| decode_upright(bytes, keep_modes)))
+    catch_unwind(AssertUnwindSafe(|| decode_upright(bytes, wanted)))
         .unwrap_or_else(|_| Err(unreadable("the decoder gave up on its content")))
 }
 
-fn decode_upright(bytes: &[u8], keep_modes: bool) -> Result<Decoded, EncodeError> {
+fn decode_upright(bytes: &[u8], wanted: &Wanted<'_>) -> Result<Decoded, EncodeError> {
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| unreadable(&e.to_string()))?;
     let Some(format) = reader.format() else {
@@ -91,13 +111,19 @@ fn decode_upright(bytes: &[u8], keep_modes: bool) -> Result<Decoded, EncodeError
         return Err(too_much_memory());
     }
     // The JPEG decoder fills missing rows with grey and reports success.
-    if format == ImageFormat::Jpeg && !jpeg_reaches_its_end(bytes) {
+    if format == ImageFormat::Jpeg && !jpeg::reaches_its_end(bytes) {
         return Err(unreadable("the JPEG data stops before its end marker, the file is cut short"));
     }
     // A damaged EXIF block is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    if let (ImageFormat::Jpeg, Some(target)) = (format, wanted.target)
+        && let Some(decoded) = decode_reduced(bytes, decoder.dimensions(), orientation, target)
+    {
+        return Ok(decoded);
+    }
     let image = DynamicImage::from_decoder(decoder).map_err(explain)?;
-    let mode = if keep_modes { stored_mode(format, bytes, image.color().has_alpha()) } else { Mode::Rgb };
+    let mode = if wanted.modes { stored_mode(format, bytes, image.color().has_alpha()) } else { Mode::Rgb };
+    let (width, height) = upright_size((image.width(), image.height()), orientation);
     // Down to 8 bits first: turning an image copies it, and deep samples are up to three times as large.
     let samples = match mode {
         Mode::Rgb => Samples::Rgb(upright(DynamicImage::ImageRgb8(to_rgb(image)), orientation).into_rgb8()),
@@ -109,11 +135,49 @@ fn decode_upright(bytes: &[u8], keep_modes: bool) -> Result<Decoded, EncodeError
             Samples::Rgba(upright(DynamicImage::ImageRgba8(to_rgba(image)), orientation).into_rgba8())
         }
     };
-    let (width, height) = match &samples {
-        Samples::Rgb(image) | Samples::Palette(image, _) => image.dimensions(),
-        Samples::Rgba(image) => image.dimensions(),
+    Ok(Decoded { samples, x: 0.0..f64::from(width), y: 0.0..f64::from(height), width, height })
+}
+
+/// A JPEG much larger than what it is resampled to, decoded at half, a quarter or an eighth. None
+/// where it is not large enough or only the full decoder can tell what is wrong with it.
+fn decode_reduced(
+    bytes: &[u8],
+    size: (u32, u32),
+    orientation: Orientation,
+    target: &Target<'_>,
+) -> Option<Decoded> {
+    let (width, height) = upright_size(size, orientation);
+    let factor = jpeg::factor((width, height), target((width, height)))?;
+    let image = jpeg::decode_reduced(bytes, size, factor)?;
+    let image = upright(DynamicImage::ImageRgb32F(image), orientation).into_rgb32f();
+    // The partly filled end of a side comes first when the side is mirrored.
+    let (mirror_x, mirror_y) = mirrors(orientation);
+    let extent = |full: u32, reduced: u32, mirrored: bool| {
+        let length = f64::from(full) / factor as f64;
+        if mirrored { f64::from(reduced) - length..f64::from(reduced) } else { 0.0..length }
     };
-    Ok(Decoded { samples, width, height })
+    let x = extent(width, image.width(), mirror_x);
+    let y = extent(height, image.height(), mirror_y);
+    Some(Decoded { samples: Samples::Reduced(image), x, y, width, height })
+}
+
+fn upright_size((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    match orientation {
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (height, width),
+        _ => (width, height),
+    }
+}
+
+/// Whether an orientation puts the end of the stored rows, or columns, at the left, or at the top.
+fn mirrors(orientation: Orientation) -> (bool, bool) {
+    // A clockwise quarter turn brings the last stored row to the left; a flip exchanges left and right.
+    match orientation {
+        Orientation::NoTransforms | Orientation::Rotate90FlipH => (false, false),
+        Orientation::FlipHorizontal | Orientation::Rotate90 => (true, false),
+        Orientation::FlipVertical | Orientation::Rotate270 => (false, true),
+        Orientation::Rotate180 | Orientation::Rotate270FlipH => (true, true),
+    }
 }
 
 fn upright(mut image: DynamicImage, orientation: Orientation) -> DynamicImage {
@@ -181,28 +245,6 @@ fn too_much_memory() -> EncodeError {
     EncodeError::ImageTooLarge { reason: format!("decoding it needs over {DECODER_BYTES_MAX} bytes") }
 }
 
-/// Whether the end-of-image marker follows the compressed data (ITU-T T.81, annex B). Segments are
-/// skipped by their length, so that a thumbnail's end marker within one does not count.
-fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) {
-        at += found + 1;
-        match bytes.get(at) {
-            None => return false,
-            Some(0xD9) => return true,
-            // A fill byte; the marker is still to come.
-            Some(0xFF) => {}
-            // An escaped 0xFF of the data, a restart, or another marker without a length.
-            Some(0x00 | 0x01 | 0xD0..=0xD8) => at += 1,
-            Some(_) => match bytes.get(at + 1..at + 3) {
-                Some(length) => at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2),
-                None => return false,
-            },
-        }
-    }
-    false
-}
-
 /// The global colour table (GIF89a, sections 18 and 19).
 fn gif_palette(bytes: &[u8]) -> Vec<[u8; 3]> {
     let entries = match bytes.get(10) {
@@ -265,21 +307,4 @@ fn pack<P: Pixel<Subpixel = u8>, const C: usize>(
 ) -> ImageBuffer<P, Vec<u8>> {
     ImageBuffer::from_raw(width, height, pixels.flatten().collect())
         .expect("one pixel for each pixel of the source")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_marker_of_an_embedded_thumbnail_does_not_count() {
-        let thumbnail = [0xFF, 0xE1, 0x00, 0x06, 0xFF, 0xD9, 0x00, 0x00];
-        let mut file = vec![0xFF, 0xD8];
-        file.extend(thumbnail);
-        file.extend([0xFF, 0xDA, 0x00, 0x02, 0x12, 0xFF, 0x00, 0x34, 0xFF, 0xD0, 0x56]);
-        assert!(!jpeg_reaches_its_end(&file));
-        file.extend([0xFF, 0xFF, 0xD9]);
-        assert!(jpeg_reaches_its_end(&file));
-        assert!(!jpeg_reaches_its_end(&[0xFF, 0xD8, 0xFF, 0xE1, 0x00]));
-    }
 }

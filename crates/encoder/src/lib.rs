@@ -9,6 +9,7 @@ mod config;
 mod decode;
 mod error;
 mod family;
+mod jpeg;
 mod json;
 mod model;
 mod pickle;

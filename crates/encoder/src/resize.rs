@@ -120,16 +120,24 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// Weights that map `input` samples to `output` samples, for the output positions in `window`.
-    pub(crate) fn new(filter: Filter, input: usize, output: u64, window: Range<u64>) -> Self {
+    /// Weights that map the part `extent` of `input` samples to `output` samples, for the output
+    /// positions in `window`, as Pillow's `resize(box=...)`: samples beside the part still count where
+    /// the filter reaches them.
+    pub(crate) fn new(
+        filter: Filter,
+        input: usize,
+        extent: Range<f64>,
+        output: u64,
+        window: Range<u64>,
+    ) -> Self {
         debug_assert!(input > 0 && window.end <= output);
-        if input as u64 == output {
+        let scale = (extent.end - extent.start) / output as f64;
+        if input as u64 == output && scale == 1.0 {
             return Self::one_tap(window.map(|i| i as usize));
         }
-        let scale = input as f64 / output as f64;
         if filter == Filter::Nearest {
             // Pillow adds the scale up instead of multiplying, and its rounding errors are kept.
-            let mut at = scale * 0.5;
+            let mut at = extent.start + scale * 0.5;
             let mut taps = Vec::new();
             for i in 0..window.end {
                 if i >= window.start {
@@ -144,7 +152,7 @@ impl Axis {
         let support = filter.support() * widening;
         let mut row = Vec::new();
         for position in window {
-            let center = (position as f64 + 0.5) * scale;
+            let center = extent.start + (position as f64 + 0.5) * scale;
             // Truncation towards zero, as a C cast does it.
             let low = ((center - support + 0.5) as i64).max(0) as usize;
             let high = ((center + support + 0.5) as i64).min(input as i64) as usize;
@@ -189,36 +197,88 @@ fn fixed_point(weight: f64) -> i32 {
     (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
 }
 
+/// A kind of sample and the arithmetic of a pass over it.
+pub(crate) trait Sample: Copy + Default {
+    type Sum: Copy;
+    const START: Self::Sum;
+    fn add(sum: &mut Self::Sum, sample: Self, weight: i32);
+    /// What one pass hands to the next.
+    fn pass_on(sum: Self::Sum) -> Self;
+    fn finish(sum: Self::Sum) -> u8;
+}
+
+/// Pillow's: 22 fractional bits, rounded after each pass.
+impl Sample for u8 {
+    type Sum = i32;
+    const START: i32 = HALF;
+
+    #[inline(always)]
+    fn add(sum: &mut i32, sample: u8, weight: i32) {
+        *sum += i32::from(sample) * weight;
+    }
+
+    #[inline(always)]
+    fn pass_on(sum: i32) -> u8 {
+        clip(sum)
+    }
+
+    #[inline(always)]
+    fn finish(sum: i32) -> u8 {
+        clip(sum)
+    }
+}
+
+/// For samples with fractions: rounded once, at the end.
+impl Sample for f32 {
+    type Sum = f32;
+    const START: f32 = 0.0;
+
+    #[inline(always)]
+    fn add(sum: &mut f32, sample: f32, weight: i32) {
+        *sum += sample * (weight as f32 / (1 << PRECISION_BITS) as f32);
+    }
+
+    #[inline(always)]
+    fn pass_on(sum: f32) -> f32 {
+        sum
+    }
+
+    #[inline(always)]
+    fn finish(sum: f32) -> u8 {
+        (sum + 0.5) as u8
+    }
+}
+
 /// Resamples rows of `width` pixels, each of `C` interleaved samples, into the window that the two
 /// axes describe. Returns `y.len()` rows of `x.len()` such pixels.
 ///
 /// Memory is bounded by the window and the width of the source, not by the source's height.
-pub(crate) fn resize<const C: usize>(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
+pub(crate) fn resize<S: Sample, const C: usize>(source: &[S], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, as just checked.
-        return unsafe { resize_avx2::<C>(source, width, x, y) };
+        return unsafe { resize_avx2::<S, C>(source, width, x, y) };
     }
-    resize_any::<C>(source, width, x, y)
+    resize_any::<S, C>(source, width, x, y)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn resize_avx2<const C: usize>(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
-    resize_any::<C>(source, width, x, y)
+fn resize_avx2<S: Sample, const C: usize>(source: &[S], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
+    resize_any::<S, C>(source, width, x, y)
 }
 
-/// Both passes, row block by row block. Integer arithmetic throughout, so that the result does not
+/// Both passes, row block by row block. The order of the sums is fixed, so that the result does not
 /// depend on the instructions it is compiled to.
 #[inline(always)]
-fn resize_any<const C: usize>(source: &[u8], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
+fn resize_any<S: Sample, const C: usize>(source: &[S], width: usize, x: &Axis, y: &Axis) -> Vec<u8> {
     let row_len = x.len() * C;
-    let mut sums = vec![HALF; y.len() * row_len];
+    let mut sums = vec![S::START; y.len() * row_len];
     let rows = y.input_range();
     let columns = x.input_range();
     let copy = x.is_copy();
-    let mut block = vec![[[0u8; ROWS]; C]; if copy { 0 } else { columns.len() }];
-    let mut narrow = vec![0u8; ROWS * row_len];
+    let mut block = vec![[[S::default(); ROWS]; C]; if copy { 0 } else { columns.len() }];
+    let mut narrow = vec![S::default(); ROWS * row_len];
     let mut oldest = 0;
     for top in rows.clone().step_by(ROWS) {
         let count = ROWS.min(rows.end - top);
@@ -244,25 +304,25 @@ fn resize_any<const C: usize>(source: &[u8], width: usize, x: &Axis, y: &Axis) -
                 if let Some(&weight) = weights.get(row - first) {
                     let sums = &mut sums[position * row_len..][..row_len];
                     for (sum, &v) in sums.iter_mut().zip(&narrow[r * row_len..]) {
-                        *sum += i32::from(v) * weight;
+                        S::add(sum, v, weight);
                     }
                 }
             }
         }
     }
-    sums.into_iter().map(clip).collect()
+    sums.into_iter().map(S::finish).collect()
 }
 
 /// Lays the samples of `count` rows side by side per column and channel, so that the horizontal pass
 /// works on vectors.
 #[inline(always)]
-fn gather<const C: usize>(
-    source: &[u8],
+fn gather<S: Sample, const C: usize>(
+    source: &[S],
     width: usize,
     top: usize,
     count: usize,
     columns: &Range<usize>,
-    block: &mut [[[u8; ROWS]; C]],
+    block: &mut [[[S; ROWS]; C]],
 ) {
     for r in 0..count {
         let from = ((top + r) * width + columns.start) * C;
@@ -276,18 +336,23 @@ fn gather<const C: usize>(
 }
 
 #[inline(always)]
-fn horizontal<const C: usize>(block: &[[[u8; ROWS]; C]], first_column: usize, x: &Axis, narrow: &mut [u8]) {
+fn horizontal<S: Sample, const C: usize>(
+    block: &[[[S; ROWS]; C]],
+    first_column: usize,
+    x: &Axis,
+    narrow: &mut [S],
+) {
     let row_len = x.len() * C;
     for position in 0..x.len() {
         let (first, weights) = x.taps(position);
-        let mut sums = [[HALF; ROWS]; C];
+        let mut sums = [[S::START; ROWS]; C];
         for (cell, &weight) in block[first - first_column..].iter().zip(weights) {
             for (sum, &v) in sums.as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
-                *sum += i32::from(v) * weight;
+                S::add(sum, v, weight);
             }
         }
         for (i, &sum) in sums.as_flattened().iter().enumerate() {
-            narrow[i % ROWS * row_len + position * C + i / ROWS] = clip(sum);
+            narrow[i % ROWS * row_len + position * C + i / ROWS] = S::pass_on(sum);
         }
     }
 }
@@ -303,8 +368,8 @@ mod tests {
 
     /// The definition, one value at a time: both passes over the whole image, then the window.
     fn reference(source: &[u8], size: (usize, usize), out: (usize, usize), filter: Filter) -> Vec<u8> {
-        let x = Axis::new(filter, size.0, out.0 as u64, 0..out.0 as u64);
-        let y = Axis::new(filter, size.1, out.1 as u64, 0..out.1 as u64);
+        let x = Axis::new(filter, size.0, whole(size.0), out.0 as u64, 0..out.0 as u64);
+        let y = Axis::new(filter, size.1, whole(size.1), out.1 as u64, 0..out.1 as u64);
         let pass = |n: usize, axis: &Axis, read: &dyn Fn(usize) -> u8| {
             let (first, weights) = axis.taps(n);
             clip(HALF + weights.iter().enumerate().map(|(k, w)| i32::from(read(first + k)) * w).sum::<i32>())
@@ -317,6 +382,10 @@ mod tests {
         (0..out.0 * out.1 * 3)
             .map(|i| pass(i / 3 / out.0, &y, &|k| wide[(k * out.0 + i / 3 % out.0) * 3 + i % 3]))
             .collect()
+    }
+
+    fn whole(input: usize) -> Range<f64> {
+        0.0..input as f64
     }
 
     fn noise(n: usize) -> Vec<u8> {
@@ -336,30 +405,47 @@ mod tests {
             let source = noise(size.0 * size.1 * 3);
             for id in 0..6 {
                 let filter = Filter::from_pillow(id).expect("six filters");
-                let whole = reference(&source, size, out, filter);
+                let all = reference(&source, size, out, filter);
                 let (x0, x1) = (out.0 / 4, out.0 - out.0 / 5);
                 let (y0, y1) = (out.1 / 4, out.1 - out.1 / 5);
-                let x = Axis::new(filter, size.0, out.0 as u64, x0 as u64..x1 as u64);
-                let y = Axis::new(filter, size.1, out.1 as u64, y0 as u64..y1 as u64);
-                let window = resize::<3>(&source, size.0, &x, &y);
-                let expected: Vec<u8> = (y0..y1)
-                    .flat_map(|r| whole[(r * out.0 + x0) * 3..(r * out.0 + x1) * 3].to_vec())
-                    .collect();
+                let x = Axis::new(filter, size.0, whole(size.0), out.0 as u64, x0 as u64..x1 as u64);
+                let y = Axis::new(filter, size.1, whole(size.1), out.1 as u64, y0 as u64..y1 as u64);
+                let window = resize::<_, 3>(&source, size.0, &x, &y);
+                let expected: Vec<u8> =
+                    (y0..y1).flat_map(|r| all[(r * out.0 + x0) * 3..(r * out.0 + x1) * 3].to_vec()).collect();
                 assert_eq!(window, expected, "{size:?} to {out:?} with {filter:?}");
             }
         }
     }
 
     #[test]
+    fn samples_with_fractions_differ_by_the_rounding_between_the_passes_only() {
+        let source = noise(60 * 40 * 3);
+        let fine: Vec<f32> = source.iter().map(|v| f32::from(*v)).collect();
+        let (x, y) = (
+            Axis::new(Filter::Bicubic, 60, whole(60), 13, 0..13),
+            Axis::new(Filter::Bicubic, 40, whole(40), 9, 0..9),
+        );
+        let (coarse, fine) = (resize::<_, 3>(&source, 60, &x, &y), resize::<_, 3>(&fine, 60, &x, &y));
+        assert!(coarse.iter().zip(&fine).all(|(a, b)| a.abs_diff(*b) <= 1));
+        // Part of a side: half of each of the outer samples' neighbours.
+        let ramp: Vec<f32> = (0..10).flat_map(|v| [v as f32 * 10.0; 3]).collect();
+        let (x, y) =
+            (Axis::new(Filter::Box, 10, 1.0..9.0, 4, 0..4), Axis::new(Filter::Box, 1, whole(1), 1, 0..1));
+        let parts: Vec<u8> = resize::<_, 3>(&ramp, 10, &x, &y).into_iter().step_by(3).collect();
+        assert_eq!(parts, [15, 35, 55, 75]);
+    }
+
+    #[test]
     fn flat_colour_stays_flat_and_equal_size_copies() {
         for id in 0..6 {
             let filter = Filter::from_pillow(id).expect("six filters");
-            let x = Axis::new(filter, 50, 7, 0..7);
-            let y = Axis::new(filter, 3, 90, 0..90);
-            assert!(resize::<3>(&[201; 50 * 3 * 3], 50, &x, &y).iter().all(|&v| v == 201), "{filter:?}");
+            let x = Axis::new(filter, 50, whole(50), 7, 0..7);
+            let y = Axis::new(filter, 3, whole(3), 90, 0..90);
+            assert!(resize::<_, 3>(&[201; 50 * 3 * 3], 50, &x, &y).iter().all(|&v| v == 201), "{filter:?}");
             let source = noise(6 * 4 * 3);
-            let (x, y) = (Axis::new(filter, 6, 6, 0..6), Axis::new(filter, 4, 4, 0..4));
-            assert_eq!(resize::<3>(&source, 6, &x, &y), source);
+            let (x, y) = (Axis::new(filter, 6, whole(6), 6, 0..6), Axis::new(filter, 4, whole(4), 4, 0..4));
+            assert_eq!(resize::<_, 3>(&source, 6, &x, &y), source);
         }
         assert_eq!(Filter::from_pillow(6), None);
     }

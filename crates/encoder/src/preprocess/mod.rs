@@ -8,12 +8,14 @@ mod geometry;
 mod hf;
 mod open_clip;
 
+use std::ops::Range;
+
 use diptych_core::{EncodeError, PreparedImage};
 use image::{ImageBuffer, Pixel, RgbImage, RgbaImage};
 use serde_json::{Value, json};
 
-use crate::decode::{Decoded, Samples, decode_samples};
-use crate::resize::{Axis, Filter, resize};
+use crate::decode::{Decoded, Samples, Wanted, decode_samples};
+use crate::resize::{Axis, Filter, Sample, resize};
 use geometry::{CropRounding, Resize, Window};
 
 pub use hf::{PREPROCESSOR_FILE, PROCESSOR_FILE, ProcessorFamily};
@@ -71,6 +73,18 @@ pub struct Pixels {
     pub height: usize,
 }
 
+/// Interleaved samples to resample.
+struct Source<'a, S> {
+    samples: &'a [S],
+    columns: usize,
+    rows: usize,
+    /// Where the picture lies in the columns and rows.
+    x: Range<f64>,
+    y: Range<f64>,
+    /// Height and width to resample the picture to.
+    resized: (u64, u64),
+}
+
 impl Pixels {
     /// The samples as three planes, `[3, height, width]`.
     pub fn to_planes(&self) -> Vec<u8> {
@@ -123,7 +137,7 @@ impl Preprocessing {
     pub fn prepare(&self, bytes: &[u8]) -> Result<PreparedImage, EncodeError> {
         let decoded = self.decode(bytes)?;
         self.check_shape(decoded.width, decoded.height)?;
-        let values = self.normalize(&self.crop(&decoded.samples)).into_boxed_slice();
+        let values = self.normalize(&self.crop(&decoded)).into_boxed_slice();
         Ok(PreparedImage { values, width: decoded.width, height: decoded.height })
     }
 
@@ -144,13 +158,13 @@ impl Preprocessing {
     pub fn pixels_of_file(&self, bytes: &[u8]) -> Result<Pixels, EncodeError> {
         let decoded = self.decode(bytes)?;
         self.check_shape(decoded.width, decoded.height)?;
-        Ok(self.crop(&decoded.samples))
+        Ok(self.crop(&decoded))
     }
 
     /// Resizes and crops to the tower's input size. Where the settings crop nothing, the centre of
     /// that size counts, so that the result is bounded whatever the image's shape.
     pub fn pixels(&self, image: &RgbImage) -> Pixels {
-        self.window(image.as_raw(), size_of(image), self.rules.filter, [self.rules.fill; 3])
+        self.window(&self.source(image), self.rules.filter, [self.rules.fill; 3])
     }
 
     /// The tower's input, `[3, height, width]`.
@@ -163,58 +177,85 @@ impl Preprocessing {
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Decoded, EncodeError> {
-        decode_samples(bytes, self.rules.library == Library::OpenClip)
+        let target = |size| self.resized(size);
+        let antialiases = self.rules.filter != Filter::Nearest;
+        let wanted = Wanted {
+            modes: self.rules.library == Library::OpenClip,
+            target: if antialiases { Some(&target) } else { None },
+        };
+        decode_samples(bytes, &wanted)
     }
 
-    fn crop(&self, samples: &Samples) -> Pixels {
-        match samples {
+    fn crop(&self, decoded: &Decoded) -> Pixels {
+        match &decoded.samples {
             Samples::Rgb(image) => self.pixels(image),
+            Samples::Reduced(image) => {
+                let source = Source {
+                    x: decoded.x.clone(),
+                    y: decoded.y.clone(),
+                    resized: self.resized((decoded.width, decoded.height)),
+                    ..self.source(image)
+                };
+                self.window(&source, self.rules.filter, [self.rules.fill; 3])
+            }
             // The fill colour is a palette index too.
             Samples::Palette(image, palette) => {
                 let border = palette.get(usize::from(self.rules.fill)).copied().unwrap_or_default();
-                self.window(image.as_raw(), size_of(image), Filter::Nearest, border)
+                self.window(&self.source(image), Filter::Nearest, border)
             }
             Samples::Rgba(image) => self.crop_rgba(image),
         }
     }
 
     fn crop_rgba(&self, image: &RgbaImage) -> Pixels {
-        let (size, filter, fill) = (size_of(image), self.rules.filter, self.rules.fill);
+        let (source, filter, fill) = (self.source(image), self.rules.filter, self.rules.fill);
         // Pillow leaves the alpha alone where nothing is resampled.
-        let blend = filter != Filter::Nearest && self.resized(size) != swap(size);
+        let blend = filter != Filter::Nearest && source.resized != swap(image.dimensions());
         let border = [fill, fill, fill, 255];
         let pixels = if blend {
             let premultiplied: Vec<u8> =
                 image.as_raw().as_chunks::<4>().0.iter().flat_map(|p| premultiply(*p)).collect();
-            self.window(&premultiplied, size, filter, border)
+            self.window(&Source { samples: &premultiplied, ..source }, filter, border)
         } else {
-            self.window(image.as_raw(), size, filter, border)
+            self.window(&source, filter, border)
         };
         let undo = |p: [u8; 4]| if blend { unpremultiply(p) } else { p };
         let data = pixels.data.as_chunks::<4>().0.iter().flat_map(|p| undo(*p).into_iter().take(3)).collect();
         Pixels { data, ..pixels }
     }
 
+    /// A whole decoded image.
+    fn source<'a, P: Pixel>(&self, image: &'a ImageBuffer<P, Vec<P::Subpixel>>) -> Source<'a, P::Subpixel> {
+        let (width, height) = image.dimensions();
+        Source {
+            samples: image.as_raw(),
+            columns: width as usize,
+            rows: height as usize,
+            x: 0.0..f64::from(width),
+            y: 0.0..f64::from(height),
+            resized: self.resized((width, height)),
+        }
+    }
+
     /// The crop of the resized image, with its border; `C` interleaved samples per pixel.
-    fn window<const C: usize>(
+    fn window<S: Sample, const C: usize>(
         &self,
-        source: &[u8],
-        size: (u32, u32),
+        source: &Source<'_, S>,
         filter: Filter,
         border: [u8; C],
     ) -> Pixels {
         let rules = &self.rules;
         let (height, width) = rules.crop.unwrap_or(rules.size);
-        let resized = self.resized(size);
+        let resized = source.resized;
         let rounding = match rules.library {
             Library::Transformers => CropRounding::Floor,
             Library::OpenClip => CropRounding::TiesToEven,
         };
         let rows = Window::new(resized.0, height, rounding);
         let columns = Window::new(resized.1, width, rounding);
-        let x = Axis::new(filter, size.0 as usize, resized.1, columns.source.clone());
-        let y = Axis::new(filter, size.1 as usize, resized.0, rows.source.clone());
-        let inner = resize::<C>(source, size.0 as usize, &x, &y);
+        let x = Axis::new(filter, source.columns, source.x.clone(), resized.1, columns.source.clone());
+        let y = Axis::new(filter, source.rows, source.y.clone(), resized.0, rows.source.clone());
+        let inner = resize::<S, C>(source.samples, source.columns, &x, &y);
         let inner_width = columns.len();
         if (rows.len(), inner_width) == (height, width) {
             return Pixels { data: inner, width, height };
@@ -297,10 +338,6 @@ impl Preprocessing {
             ("  transparency", alpha.to_owned()),
         ]
     }
-}
-
-fn size_of<P: Pixel>(image: &ImageBuffer<P, Vec<P::Subpixel>>) -> (u32, u32) {
-    image.dimensions()
 }
 
 fn swap((width, height): (u32, u32)) -> (u64, u64) {
