@@ -39,12 +39,12 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::ChineseClip, (side, side))?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
-        vision: VisionTower::Vit(hf_clip::vision_tower(
+        vision: VisionTower::Vit(Box::new(hf_clip::vision_tower(
             weights,
             "vision_model.",
             &vision,
             Head::linear(head),
-        )?),
+        )?)),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: None,
     })

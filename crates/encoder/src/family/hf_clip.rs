@@ -35,7 +35,12 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::Clip, (side, side))?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text: text_tower(weights, &config.text, config.projection_dim)?,
-        vision: VisionTower::Vit(vision_tower(weights, "vision_model.", &config.vision, Head::linear(head))?),
+        vision: VisionTower::Vit(Box::new(vision_tower(
+            weights,
+            "vision_model.",
+            &config.vision,
+            Head::linear(head),
+        )?)),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: None,
     })

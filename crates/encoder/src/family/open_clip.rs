@@ -44,7 +44,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
     let vision_cfg = model.section("vision_cfg")?;
     let vision = match vision_cfg.get::<String>("timm_model_name")? {
         Some(_) => timm::vision_tower(weights, &vision_cfg, out)?,
-        None => VisionTower::Vit(vision_tower(weights, &vision_cfg, activation, out)?),
+        None => VisionTower::Vit(Box::new(vision_tower(weights, &vision_cfg, activation, out)?)),
     };
     let hugging_face = text_cfg.get::<String>("hf_model_name")?;
     let text = match &hugging_face {
@@ -213,12 +213,11 @@ fn hugging_face_tower(
     let config = BertConfig::from_shapes(weights, prefix, roberta)?;
     let pooler = match section.get::<String>("hf_pooler_type")?.as_deref() {
         None | Some("mean_pooler") => Pooler::State(Pooling::Mean),
-        Some("max_pooler") => Pooler::State(Pooling::Max),
         Some("cls_last_hidden_state_pooler") => Pooler::State(Pooling::First),
         Some("cls_pooler") => Pooler::Dense,
         Some(kind) => {
             let reason = format!(
-                "is '{kind}', but known are mean_pooler, max_pooler, cls_pooler and cls_last_hidden_state_pooler"
+                "is '{kind}', but known are mean_pooler, cls_pooler and cls_last_hidden_state_pooler"
             );
             return Err(section.error("hf_pooler_type", reason));
         }

@@ -45,7 +45,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::Siglip, vision.spec.image)?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
-        vision: VisionTower::Vit(vision),
+        vision: VisionTower::Vit(Box::new(vision)),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: Some(weights.scalar("logit_bias")?),
     })

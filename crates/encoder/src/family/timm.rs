@@ -82,7 +82,7 @@ pub(super) fn vision_tower(
 ) -> Result<VisionTower, LoadError> {
     let model: String = section.get_or("timm_model_name", String::new())?;
     if fastvit::is_fastvit(&model) {
-        return fast_vit(weights, section, &model, out).map(VisionTower::FastVit);
+        return fast_vit(weights, section, &model, out).map(|tower| VisionTower::FastVit(Box::new(tower)));
     }
     let Some(mut named) = named(&model) else {
         let reason = format!(
@@ -102,7 +102,7 @@ pub(super) fn vision_tower(
             return Err(section.error("timm_pool", reason));
         }
     }
-    vit(weights, section, named, out).map(VisionTower::Vit)
+    vit(weights, section, named, out).map(|tower| VisionTower::Vit(Box::new(tower)))
 }
 
 /// Its pooling and its classifier are part of the network; OpenCLIP adds nothing.

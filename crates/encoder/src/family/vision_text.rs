@@ -39,7 +39,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::VisionText, vision.spec.image)?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
-        vision: VisionTower::Vit(vision),
+        vision: VisionTower::Vit(Box::new(vision)),
         logit_scale: weights.scalar("logit_scale")?,
         logit_bias: None,
     })

@@ -26,8 +26,8 @@ pub(crate) use vit::Vit;
 
 /// The image tower of a model.
 pub(crate) enum VisionTower {
-    Vit(Vit),
-    FastVit(FastVit),
+    Vit(Box<Vit>),
+    FastVit(Box<FastVit>),
 }
 
 impl VisionTower {
@@ -59,7 +59,8 @@ impl VisionTower {
     pub(crate) fn describe(&self) -> Vec<(&'static str, String)> {
         let (height, width) = self.image();
         match self {
-            Self::Vit(Vit { spec, .. }) => {
+            Self::Vit(tower) => {
+                let spec = &tower.spec;
                 let (high, wide) = spec.patch;
                 let positions = spec.positions();
                 let input =
@@ -70,8 +71,11 @@ impl VisionTower {
                     ("  pooling", spec.pooling.to_string()),
                 ]
             }
-            Self::FastVit(FastVit { spec, .. }) => {
-                vec![("image tower", spec.to_string()), ("  input", format!("{height} x {width} pixels"))]
+            Self::FastVit(tower) => {
+                vec![
+                    ("image tower", tower.spec.to_string()),
+                    ("  input", format!("{height} x {width} pixels")),
+                ]
             }
         }
     }
@@ -109,4 +113,15 @@ pub(crate) fn in_groups<T: Sync>(
     }
     let rows: Vec<Vec<f32>> = groups.par_iter().map(|group| forward(group, Threads::One)).collect();
     rows.concat()
+}
+
+/// The mean of rows of `width` values.
+fn mean_of_rows(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut mean = vec![0f32; width];
+    for row in rows.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+    }
+    let count = (rows.len() / width) as f32;
+    mean.iter_mut().for_each(|sum| *sum /= count);
+    mean
 }

@@ -9,9 +9,9 @@ use std::fmt;
 use diptych_kernels::{Mask, Threads};
 use serde::Serialize;
 
-use super::in_groups;
 use super::layers::{Head, LayerNorm};
 use super::transformer::{Transformer, TransformerSpec, Wanted};
+use super::{in_groups, mean_of_rows};
 use crate::weights::Floats;
 
 /// Positions that go through the blocks as one group: enough rows to keep the matrix product busy.
@@ -43,8 +43,6 @@ pub(crate) enum Pooling {
     Last,
     /// The mean over the tokens of the text.
     Mean,
-    /// The largest value of each channel over the tokens of the text.
-    Max,
 }
 
 impl fmt::Display for Attention {
@@ -65,7 +63,6 @@ impl fmt::Display for Pooling {
             Self::First => f.write_str("at the first position"),
             Self::Last => f.write_str("at the last position of the context"),
             Self::Mean => f.write_str("mean over the tokens"),
-            Self::Max => f.write_str("maximum over the tokens"),
         }
     }
 }
@@ -124,7 +121,7 @@ impl TextTower {
                 ids.iter().position(|id| Some(id) == largest).unwrap_or(0)
             }
             Pooling::First => 0,
-            Pooling::Last | Pooling::Mean | Pooling::Max => ids.len() - 1,
+            Pooling::Last | Pooling::Mean => ids.len() - 1,
         }
     }
 
@@ -153,9 +150,9 @@ impl TextTower {
             lengths: (self.spec.attention == Attention::Masked).then_some(&lengths),
         };
         let pooled = match self.spec.pooling {
-            Pooling::Mean | Pooling::Max => {
+            Pooling::Mean => {
                 let x = self.blocks.forward(x, sequences.len(), mask, Wanted::All, threads);
-                self.over_tokens(&x, &lengths, longest)
+                self.mean_over_tokens(&x, &lengths, longest)
             }
             _ => {
                 let rows: Vec<usize> = sequences
@@ -191,15 +188,11 @@ impl TextTower {
         }
     }
 
-    fn over_tokens(&self, x: &[f32], lengths: &[usize], longest: usize) -> Vec<f32> {
+    fn mean_over_tokens(&self, x: &[f32], lengths: &[usize], longest: usize) -> Vec<f32> {
         let hidden = self.spec.transformer.hidden;
         let mut pooled = Vec::with_capacity(lengths.len() * hidden);
         for (states, &length) in x.chunks_exact(longest * hidden).zip(lengths) {
-            let column = |c: usize| states[..length * hidden].iter().skip(c).step_by(hidden).copied();
-            pooled.extend((0..hidden).map(|c| match self.spec.pooling {
-                Pooling::Max => column(c).fold(f32::NEG_INFINITY, f32::max),
-                _ => column(c).sum::<f32>() / length as f32,
-            }));
+            pooled.extend(mean_of_rows(&states[..length * hidden], hidden));
         }
         pooled
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::layers::{Bias, Head, LayerNorm, Linear};
 use super::transformer::{Transformer, TransformerSpec, Wanted};
-use super::{ConvStem, in_groups};
+use super::{ConvStem, in_groups, mean_of_rows};
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -125,7 +125,10 @@ impl Vit {
         x = match (self.spec.pooling, &self.attention_pool) {
             (Pooling::Attention, Some(pool)) => pool.forward(&x, images.len(), positions, threads),
             (Pooling::MeanOfPatches, _) => {
-                mean_of_patches(&x, positions, usize::from(self.spec.class_token), hidden)
+                let skip = usize::from(self.spec.class_token) * hidden;
+                x.chunks_exact(positions * hidden)
+                    .flat_map(|states| mean_of_rows(&states[skip..], hidden))
+                    .collect()
             }
             _ => x,
         };
@@ -179,19 +182,6 @@ pub(crate) fn split_positions(positions: &[f32], class: Option<&[f32]>) -> (Opti
             (Some(class.iter().zip(own).map(|(c, p)| c + p).collect()), patches.to_vec())
         }
     }
-}
-
-fn mean_of_patches(x: &[f32], positions: usize, skip: usize, hidden: usize) -> Vec<f32> {
-    let count = (positions - skip) as f32;
-    let mut pooled = Vec::with_capacity(x.len() / positions);
-    for states in x.chunks_exact(positions * hidden) {
-        let mut sum = vec![0f32; hidden];
-        for row in states[skip * hidden..].chunks_exact(hidden) {
-            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
-        }
-        pooled.extend(sum.into_iter().map(|v| v / count));
-    }
-    pooled
 }
 
 /// Multi-head attention of one learnt query over all positions, then a residual feed-forward layer.
