@@ -39,8 +39,10 @@ async fn ingest_and_check(list: &Path, records: u64) {
         let page = client.list_records(request).await.unwrap().into_inner();
         for record in &page.records {
             for part in &record.parts {
-                finds_itself(&mut client, &record.key, part).await;
-                checked += 1;
+                for piece in pieces(part) {
+                    finds_itself(&mut client, &record.key, &piece).await;
+                    checked += 1;
+                }
             }
         }
         token = page.next_page_token;
@@ -64,6 +66,23 @@ async fn ingest_and_check(list: &Path, records: u64) {
             d["recall@10"], d["chance@10"], d["gallery"]
         );
     }
+}
+
+/// What is searched of a part: the part, or the chunks of a long text.
+fn pieces(part: &wire::Part) -> Vec<wire::Part> {
+    use wire::part::Content;
+    let Some(Content::Text(text)) = &part.content else { return vec![part.clone()] };
+    if text.chunks.is_empty() {
+        return vec![part.clone()];
+    }
+    let chunk = |span: &wire::TextSpan| {
+        let text = text.text[span.start as usize..span.end as usize].to_owned();
+        wire::Part {
+            content: Some(Content::Text(wire::TextPart { text, ..Default::default() })),
+            ..part.clone()
+        }
+    };
+    text.chunks.iter().map(chunk).collect()
 }
 
 /// The content of the part, sent anew, finds its own record first, or one with the same content.

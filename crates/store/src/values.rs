@@ -175,9 +175,9 @@ pub struct Stats {
     pub records: u64,
     /// Image parts, each with one point.
     pub image_points: u64,
-    /// Text parts, each with one point.
+    /// Text parts, each with one point; of a text in chunks, the chunks.
     pub text_points: u64,
-    /// Text parts longer than the model's context.
+    /// Texts of which some tokens are in no vector.
     pub truncated_texts: u64,
 }
 
