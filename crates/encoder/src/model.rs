@@ -179,6 +179,10 @@ impl Encode for DualEncoder {
         self.parts.tokenizer.split(text)
     }
 
+    fn image_positions(&self) -> usize {
+        self.parts.vision.positions()
+    }
+
     fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
         let (height, width) = self.image_size();
         if let Some(image) = images.iter().find(|image| image.values.len() != 3 * height * width) {

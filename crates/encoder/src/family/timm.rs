@@ -303,13 +303,9 @@ mod tests {
             read("vit_base_patch16_siglip_gap_256"),
             Some((64, Activation::Gelu, 1e-6, Pooling::MeanOfPatches))
         );
-        for unknown in [
-            "resnet50",
-            "vit_base_mci_224",
-            "vit_base_patch16_rope_224",
-            "vit_base_patch16_reg4_gap_256",
-            "vit_nano_patch8_32",
-        ] {
+        for unknown in
+            ["resnet50", "vit_base_patch16_rope_224", "vit_base_patch16_reg4_gap_256", "vit_nano_patch8_32"]
+        {
             assert_eq!(read(unknown), None, "{unknown}");
         }
     }

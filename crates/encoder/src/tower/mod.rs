@@ -47,6 +47,15 @@ impl VisionTower {
         }
     }
 
+    /// Positions of one image, as a measure of its cost beside texts.
+    pub(crate) fn positions(&self) -> usize {
+        match self {
+            Self::Vit(tower) => tower.spec.positions(),
+            // What its last stage has: a pixel for each 32 x 32 of the input.
+            Self::FastVit(tower) => (tower.spec.image.0 / 32) * (tower.spec.image.1 / 32),
+        }
+    }
+
     /// Projected, not normalised: `[images, out]`. Each image is `[3, height, width]`.
     pub(crate) fn forward(&self, images: &[&[f32]]) -> Vec<f32> {
         match self {
