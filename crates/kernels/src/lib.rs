@@ -1,6 +1,7 @@
 //! Dense single-precision arithmetic on the CPU, with the instruction set chosen at run time.
 //!
-//! Owns: products with packed weights and what follows them ([`linear`]), attention, layer norm,
+//! Owns: products with packed weights and what follows them ([`linear`], and [`linear_q8`] with 8-bit
+//! weights), attention, layer norm,
 //! activations, a strided product for training ([`matmul()`]), and the choice between AVX-512, AVX2
 //! and portable code ([`multiversion!`]).
 //! Deliberately absent: tensors, shapes beyond what a call needs, which layer follows which, gradients.
@@ -15,6 +16,8 @@ mod linear;
 mod matmul;
 mod norm;
 mod packed;
+mod quantized;
+mod quantized_kernel;
 mod simd;
 mod threads;
 
@@ -24,5 +27,6 @@ pub use linear::{Epilogue, linear, linear_rows};
 pub use matmul::{Mat, MatMut, matmul};
 pub use norm::{add_assign, layer_norm, layer_norm_in_place, moments, softmax};
 pub use packed::PackedMatrix;
+pub use quantized::{QuantizedMatrix, linear_q8};
 pub use simd::{LANES, Level, dot, level, max, sum};
 pub use threads::Threads;

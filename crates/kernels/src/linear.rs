@@ -13,7 +13,7 @@ use crate::packed::PackedMatrix;
 use crate::threads::{Shared, Threads, with_scratch};
 
 /// Bytes of x that one task keeps in the second-level cache beside a panel of weights.
-const BLOCK_BYTES: usize = 384 << 10;
+const BLOCK_BYTES: usize = 192 << 10;
 /// Multiplications below which a second thread costs more than it brings.
 const TASK_PRODUCTS: usize = 1 << 17;
 /// Tasks per thread, so that a thread that is late does not hold up the others for long.
@@ -33,12 +33,21 @@ pub enum Epilogue<'a> {
 }
 
 impl<'a> Epilogue<'a> {
-    fn bias(&self) -> Option<&'a [f32]> {
+    pub(crate) fn bias(&self) -> Option<&'a [f32]> {
         match *self {
             Self::None => None,
             Self::Bias(bias) => Some(bias),
             Self::BiasActivation(bias, _) | Self::AddBias(bias) => bias,
         }
+    }
+
+    /// What to do to columns `j0 .. j0 + cols`; the bias is copied to `padded`.
+    pub(crate) fn last<'b>(&self, j0: usize, cols: usize, padded: &'b mut [f32; WIDTH_MAX]) -> Last<'b> {
+        let bias = self.bias().map(|bias| {
+            padded[..cols].copy_from_slice(&bias[j0..j0 + cols]);
+            &*padded
+        });
+        Last { cols, bias, activation: self.activation(), add: self.adds() }
     }
 
     fn activation(&self) -> Option<Activation> {
@@ -80,41 +89,51 @@ pub fn linear_rows(y: MatMut<'_>, x: Mat<'_>, m: usize, w: &PackedMatrix, e: Epi
     }
     let (y_stride, y) = (y.stride, Shared::new(y.data));
     let job = Job { w, kernel: w.kernel(), x: x.data, x_stride: x.row, y, y_stride, m, e };
-    let plan = Plan::new(m, w, threads);
-    threads.each(plan.blocks * plan.segments, |task| {
-        let (block, segment) = (task / plan.segments, task % plan.segments);
-        job.run(part(plan.tiles, plan.blocks, block), part(plan.panels, plan.segments, segment));
-    });
+    let tile = (job.kernel.rows, job.kernel.width());
+    let plan = Plan::new((m, n, k), tile, k * size_of::<f32>(), threads);
+    plan.run(threads, |tiles, panels| job.run(tiles, panels));
 }
 
 /// The `i`-th of `parts` nearly equal parts of `0..len`.
-fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
+pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
     i * len / parts..(i + 1) * len / parts
 }
 
 /// How many tasks: blocks of rows times segments of panels.
-struct Plan {
-    tiles: usize,
-    panels: usize,
-    blocks: usize,
-    segments: usize,
+pub(crate) struct Plan {
+    pub tiles: usize,
+    pub panels: usize,
+    pub blocks: usize,
+    pub segments: usize,
 }
 
 impl Plan {
-    fn new(m: usize, w: &PackedMatrix, threads: Threads) -> Self {
-        let kernel = w.kernel();
-        let (tiles, panels) = (m.div_ceil(kernel.rows), w.rows().div_ceil(kernel.width()));
-        let block = (BLOCK_BYTES / (kernel.rows * w.cols() * 4)).max(1);
+    /// For tiles of `tile` rows and columns over rows of x of `row_bytes` each.
+    pub(crate) fn new(
+        (m, n, k): (usize, usize, usize),
+        tile: (usize, usize),
+        row_bytes: usize,
+        threads: Threads,
+    ) -> Self {
+        let (tiles, panels) = (m.div_ceil(tile.0), n.div_ceil(tile.1));
+        let block = (BLOCK_BYTES / (tile.0 * row_bytes)).max(1);
         let blocks = tiles.div_ceil(block);
-        let products = m * w.rows() * w.cols();
         let segments = match threads.count() {
             1 => 1,
             threads => {
-                let most = (threads * TASKS_PER_THREAD).min(products / TASK_PRODUCTS);
+                let most = (threads * TASKS_PER_THREAD).min(m * n * k / TASK_PRODUCTS);
                 most.div_ceil(blocks).clamp(1, panels)
             }
         };
         Self { tiles, panels, blocks, segments }
+    }
+
+    /// Runs `f(tiles, panels)` for every task.
+    pub(crate) fn run(&self, threads: Threads, f: impl Fn(Range<usize>, Range<usize>) + Sync + Send) {
+        threads.each(self.blocks * self.segments, |task| {
+            let (block, segment) = (task / self.segments, task % self.segments);
+            f(part(self.tiles, self.blocks, block), part(self.panels, self.segments, segment));
+        });
     }
 }
 
@@ -163,11 +182,7 @@ impl Job<'_> {
             let j0 = p * kernel.width();
             let cols = kernel.width().min(n - j0);
             let width = kernel.width_for(cols);
-            let bias = self.e.bias().map(|bias| {
-                padded[..cols].copy_from_slice(&bias[j0..j0 + cols]);
-                &padded
-            });
-            let last = Last { cols, bias, activation: self.e.activation(), add: self.e.adds() };
+            let last = self.e.last(j0, cols, &mut padded);
             let panel = &self.w.panels()[j0 * k..][..width * k];
             for t in tiles.clone() {
                 let rows = self.rows(t);

@@ -32,6 +32,16 @@ impl Aligned {
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        // SAFETY: as above; every byte of a float is initialised.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 64) }
+    }
+
+    pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8] {
+        // SAFETY: as above; any bytes make floats.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 64) }
+    }
+
     /// Room for at least `len` floats; what was there is lost.
     pub(crate) fn grow(&mut self, len: usize) -> &mut [f32] {
         if self.0.len() * 16 < len {
