@@ -216,10 +216,13 @@ multiversion! {
     ) {
         let width = columns.len();
         let tiles = out.chunks_exact_mut(width).zip(sums.chunks_exact(width));
-        for ((out, sums), row) in tiles.zip(rows.iter().step_by(stride)) {
-            for j in 0..width {
-                let value = (sums[j] - offsets[j]) as f32 * (row * columns[j]);
-                out[j] = if add { out[j] + value } else { value };
+        for ((out, sums), &row) in tiles.zip(rows.iter().step_by(stride)) {
+            let values = sums.iter().zip(offsets).zip(columns);
+            let values = values.map(|((sum, offset), column)| (sum - offset) as f32 * (row * column));
+            if add {
+                out.iter_mut().zip(values).for_each(|(out, value)| *out += value);
+            } else {
+                out.iter_mut().zip(values).for_each(|(out, value)| *out = value);
             }
         }
     }
@@ -242,6 +245,7 @@ impl Job<'_> {
         let (width, n, groups) = (self.kernel.width, self.w.n, self.x.groups);
         let mut padded = [0f32; WIDTH_MAX];
         let mut out = [0f32; ROWS_MAX * WIDTH_MAX];
+        let mut sums = [0i32; ROWS_MAX * WIDTH_MAX];
         for p in panels {
             let j0 = p * width;
             let last = self.e.last(j0, width.min(n - j0), &mut padded);
@@ -249,7 +253,7 @@ impl Job<'_> {
                 let rows = part(self.m, self.m.div_ceil(self.kernel.tiles.len()), t);
                 let out = &mut out[..rows.len() * width];
                 for g in 0..groups {
-                    self.group(out, rows.clone(), p, g);
+                    self.group(out, &mut sums, rows.clone(), p, g);
                 }
                 // SAFETY: the tile is dense, as wide as a tile of floats of this level or half of it; y
                 // holds m x n, and the tasks of a product share no row and column.
@@ -262,19 +266,18 @@ impl Job<'_> {
     }
 
     /// Adds what one group of inputs contributes to a tile; the first group overwrites.
-    fn group(&self, out: &mut [f32], rows: Range<usize>, p: usize, g: usize) {
+    fn group(&self, out: &mut [f32], sums: &mut [i32], rows: Range<usize>, p: usize, g: usize) {
         let (width, depth, groups) = (self.kernel.width, self.x.depth, self.x.groups);
         let from = g * self.w.group;
         let quads = (self.w.group.min(depth - from)) / 4;
         let x = self.x.values[rows.start * depth + from..].as_ptr();
         let panel = self.w.panels.as_bytes()[(p * depth + from) * width..].as_ptr().cast::<i8>();
-        let mut sums = [0i32; ROWS_MAX * WIDTH_MAX];
         // SAFETY: x holds `rows` at `depth`, from `from` at least `4 * quads` values each; so does the
         // panel for its columns. The set was detected when the weights were packed.
         unsafe { self.kernel.tiles[rows.len() - 1](quads, x, depth, panel, sums.as_mut_ptr()) };
         let at = (p * groups + g) * width;
         let (offsets, scales) = (&self.w.offsets[at..at + width], &self.w.scales[at..at + width]);
-        dequantize(out, &sums, offsets, &self.x.scales[rows.start * groups + g..], groups, scales, g > 0);
+        dequantize(out, sums, offsets, &self.x.scales[rows.start * groups + g..], groups, scales, g > 0);
     }
 }
 
