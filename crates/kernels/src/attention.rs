@@ -4,7 +4,7 @@
 //! without ever holding more scores than one tile of queries has.
 //! Deliberately absent: the projections around it (see `linear`), rotary positions, additive biases.
 
-use crate::kernel::{Kernel, ROWS_MAX, Strides, WIDTH_MAX};
+use crate::kernel::{Fetch, Kernel, ROWS_MAX, Strides, WIDTH_MAX};
 use crate::matmul::{Mat, MatMut, pack};
 use crate::norm::softmax_numerators;
 use crate::simd::level;
@@ -175,7 +175,7 @@ impl Job<'_> {
             let out = scores[j0..].as_mut_ptr();
             // SAFETY: q has `rows` rows of head_width; the panel holds head_width x width; a row of
             // scores has room for whole panels. The kernel is one the machine can run.
-            unsafe { kernel.tile(rows, width)(depth, q, strides, panel, out, stride, panel) };
+            unsafe { kernel.tile(rows, width)(depth, q, strides, panel, out, stride, &Fetch::none(panel)) };
         }
     }
 
@@ -200,7 +200,9 @@ impl Job<'_> {
             let run = kernel.tile(norms.len(), width);
             // SAFETY: each row of scores holds `seen <= keys` values; the panel holds keys x width; the
             // tile has room for every kernel's.
-            unsafe { run(seen, scores.as_ptr(), strides, panel, tile.as_mut_ptr(), width, panel) };
+            unsafe {
+                run(seen, scores.as_ptr(), strides, panel, tile.as_mut_ptr(), width, &Fetch::none(panel))
+            };
             for (i, (sums, norm)) in tile.chunks_exact(width).zip(norms).enumerate() {
                 let at = (first.0 + i) * self.out_stride + first.1 + j0;
                 // SAFETY: out holds batch * queries rows of hidden values; tasks share no row and head.

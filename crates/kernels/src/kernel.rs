@@ -15,8 +15,7 @@ pub(crate) const WIDTH_MAX: usize = 32;
 
 /// `c[i][j] = sum_k a[i * row + k * step] * b[k][j]` over `depth` values of k, where b is dense with
 /// as many columns as the tile and c has rows `c_stride` apart. The sum of an element is one chain of
-/// additions in the order of k, whatever the number of rows. `fetch[0 .. depth * columns]` is memory
-/// that will be needed soon; it is only a hint and may point anywhere.
+/// additions in the order of k, whatever the number of rows.
 ///
 /// # Safety
 /// All elements named above are readable or, for c, writable; the CPU has the kernel's features.
@@ -27,8 +26,43 @@ pub(crate) type Tile = unsafe fn(
     b: *const f32,
     c: *mut f32,
     c_stride: usize,
-    fetch: *const f32,
+    fetch: &Fetch,
 );
+
+/// Memory that will be needed soon: at every step along the depth, the cache lines of both pointers,
+/// which then move on by `step` elements. Only a hint: the pointers are not read through.
+pub(crate) struct Fetch {
+    pub from: [*const f32; 2],
+    pub step: usize,
+}
+
+impl Fetch {
+    /// For tile `t` of `tiles` that all read the panel of `len` floats at `panel`, after which comes the
+    /// next one. A single tile runs some way ahead of itself; of several, the first two share the next
+    /// panel, and the others have it in the second-level cache.
+    pub(crate) fn ahead(panel: *const f32, len: usize, t: usize, tiles: usize) -> Self {
+        let (next, half) = (panel.wrapping_add(len), len / 2);
+        match (t, tiles) {
+            (_, 1) => {
+                let from = panel.wrapping_add(AHEAD);
+                Self { from: [from, from.wrapping_add(LINE)], step: 2 * LINE }
+            }
+            (0, _) => Self { from: [next, next], step: LINE },
+            (1, _) => Self { from: [next.wrapping_add(half); 2], step: LINE },
+            _ => Self::none(panel),
+        }
+    }
+
+    /// Nothing in particular.
+    pub(crate) fn none(memory: *const f32) -> Self {
+        Self { from: [memory; 2], step: 0 }
+    }
+}
+
+/// Floats in a cache line.
+const LINE: usize = 16;
+/// Floats that a single tile fetches ahead: some hundred cycles.
+const AHEAD: usize = 128 * LINE;
 
 /// Distances within a, in elements: from row to row, and along the depth.
 #[derive(Clone, Copy)]
@@ -123,18 +157,19 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize>(
     b: *const f32,
     c: *mut f32,
     c_stride: usize,
-    fetch: *const f32,
+    fetch: &Fetch,
 ) {
     // SAFETY: the contract of `Tile`. Pointers past the last step are formed but not read.
     unsafe {
         let mut sums = [[V::zero(); N]; R];
-        let (mut a, mut b, mut fetch) = (a, b, fetch);
+        let (mut a, mut b, [mut first, mut second]) = (a, b, fetch.from);
         for _ in 0..depth {
             let mut y = [V::zero(); N];
             for (j, y) in y.iter_mut().enumerate() {
                 *y = V::load(b.add(j * V::LANES));
-                V::prefetch(fetch.wrapping_add(j * V::LANES));
             }
+            V::prefetch(first);
+            V::prefetch(second);
             for (i, row) in sums.iter_mut().enumerate() {
                 let x = V::splat(a.add(i * strides.row));
                 for (sum, &y) in row.iter_mut().zip(&y) {
@@ -143,7 +178,8 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize>(
             }
             a = a.wrapping_add(strides.step);
             b = b.wrapping_add(N * V::LANES);
-            fetch = fetch.wrapping_add(N * V::LANES);
+            first = first.wrapping_add(fetch.step);
+            second = second.wrapping_add(fetch.step);
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {
@@ -208,7 +244,7 @@ macro_rules! kernel {
                 b: *const f32,
                 c: *mut f32,
                 c_stride: usize,
-                fetch: *const f32,
+                fetch: &Fetch,
             ) {
                 // SAFETY: the caller keeps the contract of `Tile`. A constant step lets the compiler
                 // address several steps from one pointer.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::activation::Activation;
-use crate::kernel::{Kernel, Last, ROWS_MAX, Strides, WIDTH_MAX};
+use crate::kernel::{Fetch, Kernel, Last, ROWS_MAX, Strides, WIDTH_MAX};
 use crate::matmul::{Mat, MatMut};
 use crate::packed::PackedMatrix;
 use crate::threads::{Shared, Threads, with_scratch};
@@ -188,9 +188,7 @@ impl Job<'_> {
                 let rows = self.rows(t);
                 let from = x[(rows.start - first_row) * stride..].as_ptr();
                 let strides = Strides { row: stride, step: 1 };
-                // The first tile of a panel brings the next panel closer; the others have nothing to bring.
-                let fetch =
-                    if t == tiles.start { panel.as_ptr().wrapping_add(width * k) } else { panel.as_ptr() };
+                let fetch = Fetch::ahead(panel.as_ptr(), width * k, t - tiles.start, tiles.len());
                 // SAFETY: x holds `rows` at `stride`, each of k values; the panel holds k x width; the
                 // sums have room for every kernel's tile. y holds m x n, and the tasks of a product
                 // share no row and column. The kernel is the one the weights were packed for, and a
@@ -203,7 +201,7 @@ impl Job<'_> {
                         panel.as_ptr(),
                         sums.0.as_mut_ptr(),
                         width,
-                        fetch,
+                        &fetch,
                     );
                     let y = self.y.at(rows.start * self.y_stride + j0);
                     kernel.store(width)(sums.0.as_mut_ptr(), rows.len(), y, self.y_stride, &last);

@@ -5,7 +5,7 @@
 //! elements are broadcast), B is packed panel by panel into a buffer that stays in the first-level cache.
 //! Deliberately absent: threads, allocation, weights that outlive a call (see `packed`).
 
-use crate::kernel::{Kernel, ROWS_MAX, Strides, WIDTH_MAX};
+use crate::kernel::{Fetch, Kernel, ROWS_MAX, Strides, WIDTH_MAX};
 use crate::simd::level;
 
 /// Depth of one packed panel of B.
@@ -91,7 +91,15 @@ fn product(
                 // The panel holds depth x width, the tile has room for every kernel's.
                 unsafe {
                     let run = kernel.tile(rows, width);
-                    run(depth, from, strides, panel.as_ptr(), tile.as_mut_ptr(), width, panel.as_ptr());
+                    run(
+                        depth,
+                        from,
+                        strides,
+                        panel.as_ptr(),
+                        tile.as_mut_ptr(),
+                        width,
+                        &Fetch::none(panel.as_ptr()),
+                    );
                 }
                 let overwrite = k0 == 0 && !add;
                 for (i, sums) in tile.chunks_exact(width).take(rows).enumerate() {
