@@ -120,7 +120,7 @@ fn values(n: usize) -> Vec<f32> {
 }
 
 /// Ratio to the peak of one product on one thread, and of one product at a time on all threads.
-fn large(peak: f64, threads: usize) {
+fn large(threads: usize) {
     println!("rows     k     n   one thread, processor time   all threads, clock (ratio to peak)");
     for (k, n) in [(512, 512), (512, 2048), (2048, 512), (768, 768), (768, 2304), (768, 3072), (3072, 768)] {
         let (w, bias) = (PackedMatrix::pack(&values(n * k), n, k), values(n));
@@ -128,6 +128,7 @@ fn large(peak: f64, threads: usize) {
             let (x, mut y) = (values(m * k), vec![0.0; m * n]);
             let work = (m * n * k) as f64;
             let runs = ((2e9 / work) as usize).clamp(7, 41);
+            let peak = peak_of_a_core();
             let one = median(runs, || linear(&mut y, &x, m, &w, Epilogue::Bias(&bias), Threads::One));
             let all = fastest(2 * runs, || linear(&mut y, &x, m, &w, Epilogue::Bias(&bias), Threads::All));
             let all = work / all / peak / threads as f64;
@@ -211,7 +212,7 @@ fn main() {
     println!("{threads} threads, {:.1} GFLOP/s a core", 2e-9 * peak);
     let want = |name: &str| std::env::args().len() == 1 || std::env::args().any(|a| a == name);
     if want("large") {
-        large(peak, threads);
+        large(threads);
     }
     if want("small") {
         small();

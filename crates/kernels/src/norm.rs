@@ -11,7 +11,7 @@ use crate::{lane_sum, multiversion};
 /// Fewest elements worth a task of their own.
 const TASK_ELEMENTS: usize = 1 << 14;
 
-/// Mean of a row and `1 / sqrt(variance + eps)`. Two passes: the shortcut E[x^2] - E[x]^2 loses the
+/// Mean of a row and `1 / sqrt(variance + eps)`. Two passes: the shortcut `E[x^2] - E[x]^2` loses the
 /// digits of a row whose mean is large.
 #[inline(always)]
 pub fn moments(row: &[f32], eps: f32) -> (f32, f32) {

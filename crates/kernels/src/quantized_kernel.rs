@@ -17,6 +17,7 @@ pub(crate) const ROWS_MAX: usize = 14;
 
 /// Instruction sets with a kernel of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) enum Set {
     Portable,
     Avx2,

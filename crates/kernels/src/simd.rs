@@ -86,7 +86,8 @@ pub fn level() -> Level {
     Level::Portable
 }
 
-/// Number of independent partial sums of [`lane_sum!`], so that the order of additions does not forbid vectors.
+/// Number of independent partial sums of [`lane_sum!`](crate::lane_sum), so that the order of additions
+/// does not forbid vectors.
 pub const LANES: usize = 16;
 
 /// Sum of `f(a, b)` over two slices of equal length.
