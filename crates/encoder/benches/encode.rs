@@ -13,8 +13,9 @@
 #![allow(missing_docs)]
 
 use std::error::Error;
+use std::fs::File;
 use std::hint::black_box;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -129,17 +130,13 @@ impl Input {
         };
         match (*kind, numbers(sizes)?.as_slice()) {
             ("image", &[batch]) => {
-                let pixels = images(dir, batch)?;
-                if !ours {
-                    let shape = (batch, 3, SIDE, SIDE);
-                    return Ok(Self::ImageTensor(Tensor::from_vec(pixels, shape, &Device::Cpu)?));
+                let images = images(dir, batch)?;
+                if ours {
+                    return Ok(Self::Images(images));
                 }
-                let image = |values: &[f32]| PreparedImage {
-                    values: values.into(),
-                    width: SIDE as u32,
-                    height: SIDE as u32,
-                };
-                Ok(Self::Images(pixels.chunks(3 * SIDE * SIDE).map(image).collect()))
+                let pixels: Vec<f32> = images.iter().flat_map(|image| image.values.iter().copied()).collect();
+                let shape = (batch, 3, SIDE, SIDE);
+                Ok(Self::ImageTensor(Tensor::from_vec(pixels, shape, &Device::Cpu)?))
             }
             ("text", &[batch, tokens, padded]) => {
                 let texts = texts(dir, batch, tokens, padded)?;
@@ -154,12 +151,17 @@ impl Input {
     }
 }
 
-/// The first images of the fixed set, normalised pixels.
-fn images(dir: &Path, batch: usize) -> Result<Vec<f32>> {
-    let bytes = std::fs::read(dir.join("images.f32"))?;
-    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let wanted = batch * 3 * SIDE * SIDE;
-    Ok(values.get(..wanted).ok_or("images.f32 holds fewer images")?.to_vec())
+/// The first images of the fixed set, normalised pixels; read one by one, so that the peak memory is
+/// the encoder's.
+fn images(dir: &Path, batch: usize) -> Result<Vec<PreparedImage>> {
+    let mut file = File::open(dir.join("images.f32"))?;
+    let mut bytes = vec![0; 4 * 3 * SIDE * SIDE];
+    let mut image = || {
+        file.read_exact(&mut bytes)?;
+        let values = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Ok(PreparedImage { values, width: SIDE as u32, height: SIDE as u32 })
+    };
+    (0..batch).map(|_| image()).collect()
 }
 
 /// The first token sequences of the fixed set, special tokens included, padded at the end.
