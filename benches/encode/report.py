@@ -25,7 +25,7 @@ MEMORY_TARGET_MB = 500
 def facts(arguments, onnxruntime):
     lock = (prepare.ROOT / "Cargo.lock").read_text()
     candle = re.search(r'name = "candle-transformers"\nversion = "([^"]+)"', lock)
-    dirty = run("git", "status", "--porcelain", "--untracked-files=no")
+    dirty = run("git", "status", "--porcelain", "--untracked-files=no", ":!benches/RESULTS.md")
     return {
         "date": datetime.date.today().isoformat(),
         "commit": run("git", "rev-parse", "--short", "HEAD") + (" with local changes" if dirty else ""),
