@@ -18,6 +18,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import machine
 import prepare
 import products
 import report
@@ -247,11 +248,12 @@ def main():
             return
         facts = report.facts(arguments, workers["onnxruntime"].ready["version"])
         facts["difference"] = check_agreement(workers)
+        others = machine.Others([worker.process.pid for worker in workers.values()])
         slices = measure(workers, arguments)
+        facts["others"] = others.share()
     finally:
         for worker in workers.values():
             worker.stop()
-    facts["load_after"] = report.load()
     facts["weights_mb"] = (model / "model.safetensors").stat().st_size / 1e6
     facts["peak_mb"] = peaks(commands, arguments.threads)
     results = {"facts": facts, "cases": summary(slices, config)}
