@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use diptych_core::{CollectionName, Key, Modality};
+use diptych_encoder::Precision;
 
 /// Cross-modal retrieval: text finds images, images find text.
 #[derive(Debug, Parser)]
@@ -48,6 +49,20 @@ pub struct InspectArgs {
     /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
     #[arg(value_name = "MODEL_DIR")]
     pub model: PathBuf,
+    /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
+    #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
+    pub precision: Precision,
+}
+
+/// A model and how it computes.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
+    #[arg(long = "model", env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    pub dir: PathBuf,
+    /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
+    #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
+    pub precision: Precision,
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,9 +70,8 @@ pub struct ServeArgs {
     /// Data directory; created when absent
     #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
     pub data: PathBuf,
-    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
-    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Address to listen on; loopback only, since there is no authentication
     #[arg(long, env = "DIPTYCH_LISTEN", default_value = "127.0.0.1:7700", value_name = "ADDRESS")]
     pub listen: SocketAddr,
@@ -72,6 +86,9 @@ pub struct PlaceArgs {
     /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
     #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub model: Option<PathBuf>,
+    /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
+    #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
+    pub precision: Precision,
     /// Server to ask instead, such as http://127.0.0.1:7700
     #[arg(long, value_name = "URL", required_unless_present = "data")]
     pub server: Option<String>,
@@ -122,9 +139,8 @@ pub struct SearchArgs {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("inputs").required(true).multiple(true))]
 pub struct EmbedArgs {
-    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
-    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Image files; rows of the tensor image_embeds, in this order
     #[arg(long, num_args = 1.., group = "inputs", value_name = "FILE")]
     pub images: Vec<PathBuf>,
@@ -161,9 +177,8 @@ pub struct TrainArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct EvalArgs {
-    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
-    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Pairs, one JSON object per line, as for ingest
     #[arg(long, value_name = "FILE.jsonl")]
     pub pairs: PathBuf,

@@ -14,7 +14,7 @@ use crate::args::EmbedArgs;
 use crate::{local, output, sources};
 
 pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
-    let encoder = local::load_model(&args.model)?;
+    let encoder = local::load_model(&args.model.dir, args.model.precision)?;
     let started = Instant::now();
     let images = embed_images(&encoder, &args.images)?;
     let image_seconds = started.elapsed();

@@ -18,7 +18,7 @@ use crate::{local, output};
 const LABEL_DEPTH: usize = 5;
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {
-    let encoder = local::load_model(&args.model)?;
+    let encoder = local::load_model(&args.model.dir, args.model.precision)?;
     let pairs = Pairs::read(args)?;
     let images = embed_images(&encoder, &pairs.images)?;
     let texts = embed_texts(&encoder, &pairs.texts)?;

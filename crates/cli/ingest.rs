@@ -62,7 +62,8 @@ fn ingest_here(
     report: &mut FailureReport,
 ) -> Result<BulkCounts> {
     let (items, total) = sources::bulk_items(&args.source)?;
-    let engine = local::open_engine(data, model, IndexKind::Exact, true)?;
+    let encoder = local::load_model(model, args.place.precision)?;
+    let engine = local::open_engine(data, encoder, IndexKind::Exact, true)?;
     let bar = output::progress_bar(total, "items");
     let counts = engine.ingest_all(
         &args.place.collection,

@@ -4,21 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use diptych_encoder::DualEncoder;
+use diptych_encoder::{DualEncoder, Precision};
 use diptych_engine::{Engine, EngineOptions, IndexKind};
 use diptych_store::{Store, StoreOptions};
 
 use crate::hub;
 
 /// Loads a model: a directory, or a name such as `hf:owner/name`.
-pub fn load_model(model: &Path) -> Result<DualEncoder> {
+pub fn load_model(model: &Path, precision: Precision) -> Result<DualEncoder> {
     let dir = hub::model_dir(model)?;
-    DualEncoder::load(&dir).with_context(|| format!("cannot load the model in {}", dir.display()))
+    DualEncoder::load_with(&dir, precision)
+        .with_context(|| format!("cannot load the model in {}", dir.display()))
 }
 
-/// Opens a data directory with a model. `create` makes the directory when it is absent.
-pub fn open_engine(data: &Path, model: &Path, index: IndexKind, create: bool) -> Result<Engine> {
-    let encoder = Arc::new(load_model(model)?);
+/// Opens a data directory with a loaded model. `create` makes the directory when it is absent.
+pub fn open_engine(data: &Path, encoder: DualEncoder, index: IndexKind, create: bool) -> Result<Engine> {
+    let encoder = Arc::new(encoder);
     let store = open_store(data, create)?;
     Ok(Engine::open(store, encoder, EngineOptions { index, ..EngineOptions::default() })?)
 }

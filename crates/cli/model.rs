@@ -17,7 +17,7 @@ pub fn run(command: &ModelCommand) -> Result<ExitCode> {
 }
 
 fn inspect(args: &InspectArgs) -> Result<ExitCode> {
-    let model = local::load_model(&args.model)?;
+    let model = local::load_model(&args.model, args.precision)?;
     let lines = model.describe();
     let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     for (label, value) in lines {

@@ -117,7 +117,8 @@ fn source(args: &SearchArgs) -> Result<QuerySource> {
 /// One question does not pay for a graph: it is answered by an exact scan.
 fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Answer> {
     let query = Query::new(source(args)?, args.target, args.k, args.ef)?;
-    let engine = local::open_engine(data, model, IndexKind::Exact, false)?;
+    let encoder = local::load_model(model, args.place.precision)?;
+    let engine = local::open_engine(data, encoder, IndexKind::Exact, false)?;
     let outcome = engine.search(&args.place.collection, &query)?;
     let hits = outcome.hits.into_iter().map(shown_here).collect();
     Ok(Answer { hits, truncated_tokens: outcome.truncated_tokens })

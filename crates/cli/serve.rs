@@ -21,7 +21,8 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
         );
     }
     output::init_logs();
-    let engine = local::open_engine(&args.data, &args.model, IndexKind::Graph, true)?;
+    let encoder = local::load_model(&args.model.dir, args.model.precision)?;
+    let engine = local::open_engine(&args.data, encoder, IndexKind::Graph, true)?;
     let overview = engine.overview()?;
     tracing::info!("loading indexes");
     engine.warm()?;

@@ -13,6 +13,7 @@ mod jpeg;
 mod json;
 mod model;
 mod pickle;
+mod precision;
 mod preprocess;
 mod resize;
 mod tokenizer;
@@ -27,6 +28,7 @@ pub use family::Family;
 /// Decoded pixels: interleaved 8-bit RGB rows.
 pub use image::RgbImage;
 pub use model::DualEncoder;
+pub use precision::Precision;
 pub use preprocess::{
     CLIP_MEAN, CLIP_STD, PREPROCESSOR_FILE, PROCESSOR_FILE, Pixels, Preprocessing, ProcessorFamily,
 };

@@ -10,6 +10,7 @@ use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImag
 
 use crate::error::LoadError;
 use crate::family::{Directory, Family, Parts};
+use crate::precision::Precision;
 use crate::preprocess::Preprocessing;
 use crate::tokenizer::{TOKENIZER_FILE, TextTokenizer};
 use crate::tower::text::{Attention, Pooling};
@@ -47,8 +48,16 @@ impl DualEncoder {
     /// # Errors
     /// See [`LoadError`]; nothing that is missing is ever made up, and nothing that is there is ignored.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
+        Self::load_with(dir, Precision::F32)
+    }
+
+    /// [`DualEncoder::load`] with the linear layers of transformer blocks in another precision.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load_with(dir: &Path, precision: Precision) -> Result<Self, LoadError> {
         let directory = Directory::open(dir)?;
-        let weights = directory.weights()?;
+        let weights = directory.weights(precision)?;
         let parts = directory.load(&weights)?;
         check_pooling(&parts)?;
         let inventory = weights.finish()?;

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::error::{LoadError, read_file};
 use crate::pickle::{PickledTensor as StoredTensor, TensorBytes};
+use crate::precision::Precision;
 
 /// The weights' file name within a model directory.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -48,6 +49,8 @@ pub(crate) struct Weights {
     entries: BTreeMap<String, Entry>,
     /// What has been taken, with the digest of its bytes.
     taken: Mutex<BTreeMap<String, blake3::Hash>>,
+    /// How towers hold the weights of their blocks.
+    precision: Precision,
 }
 
 /// What stayed after every tensor was taken: how much there was, and a digest over all of it.
@@ -60,14 +63,14 @@ pub(crate) struct Inventory {
 
 impl Weights {
     /// Maps the first of the named files that the directory holds.
-    pub(crate) fn open(dir: &Path, candidates: &[&str]) -> Result<Self, LoadError> {
+    pub(crate) fn open(dir: &Path, candidates: &[&str], precision: Precision) -> Result<Self, LoadError> {
         let found = candidates.iter().map(|name| dir.join(name)).find(|path| path.exists());
         let Some(path) = found else {
             let what = "the weights in safetensors format (or as PyTorch's .bin)";
             return Err(LoadError::MissingFile { path: dir.join(candidates[0]), what });
         };
-        let mut weights =
-            Self { files: Vec::new(), entries: BTreeMap::new(), taken: Mutex::new(BTreeMap::new()) };
+        let taken = Mutex::new(BTreeMap::new());
+        let mut weights = Self { files: Vec::new(), entries: BTreeMap::new(), taken, precision };
         if path.to_string_lossy().ends_with(".index.json") {
             for shard in shards(dir, &path)? {
                 weights.add_file(shard)?;
@@ -110,6 +113,11 @@ impl Weights {
         }
         self.files.push((path, Arc::new(map)));
         Ok(())
+    }
+
+    /// How towers hold the weights of their blocks.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Whether there is a tensor of this name.

@@ -153,6 +153,7 @@ pub(super) fn tower(
         norm: NormOrder::After,
         qkv_bias: true,
         layer_scale: false,
+        precision: weights.precision(),
     };
     Ok(TextTower {
         tokens,

@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::config::CONFIG_FILE;
 use crate::error::{LoadError, read_file};
 use crate::json::{self, Section};
+use crate::precision::Precision;
 use crate::preprocess::Preprocessing;
 use crate::tokenizer::TextTokenizer;
 use crate::tower::{TextTower, VisionTower};
@@ -103,10 +104,10 @@ impl<'a> Directory<'a> {
     }
 
     /// Maps the weights that belong to the configuration.
-    pub(crate) fn weights(&self) -> Result<Weights, LoadError> {
+    pub(crate) fn weights(&self, precision: Precision) -> Result<Weights, LoadError> {
         match self.family {
-            Family::OpenClip => Weights::open(self.path, &OPEN_CLIP_FILES),
-            _ => Weights::open(self.path, &HUGGING_FACE_FILES),
+            Family::OpenClip => Weights::open(self.path, &OPEN_CLIP_FILES, precision),
+            _ => Weights::open(self.path, &HUGGING_FACE_FILES, precision),
         }
     }
 

@@ -82,6 +82,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
 
 /// The sizes of OpenCLIP's own blocks, for either tower.
 fn transformer(
+    weights: &Weights,
     section: &Section<'_>,
     activation: Activation,
     (width, heads): (usize, usize),
@@ -119,6 +120,7 @@ fn transformer(
         norm: NormOrder::Before,
         qkv_bias: true,
         layer_scale: section.value("ls_init_value").is_some(),
+        precision: weights.precision(),
     })
 }
 
@@ -152,7 +154,7 @@ fn text_tower(
     };
     let causal = !section.get_or("no_causal_mask", false)?;
     let spec = TextSpec {
-        transformer: transformer(section, activation, (width, heads))?,
+        transformer: transformer(weights, section, activation, (width, heads))?,
         vocab_size: section.size("vocab_size", 49_408, (1, 1 << 24))?,
         context: section.size("context_length", 77, (2, 1 << 16))?,
         attention: if causal { Attention::Causal } else { Attention::Full },
@@ -269,7 +271,7 @@ fn vision_tower(
     };
     let image = section.pair("image_size", 224, 4096)?;
     let spec = VitSpec {
-        transformer: transformer(section, activation, (width, heads))?,
+        transformer: transformer(weights, section, activation, (width, heads))?,
         image,
         patch: section.pair("patch_size", 16, image.0.min(image.1))?,
         class_token: true,

@@ -51,7 +51,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
     })
 }
 
-fn transformer(section: &Section<'_>) -> Result<TransformerSpec, LoadError> {
+fn transformer(weights: &Weights, section: &Section<'_>) -> Result<TransformerSpec, LoadError> {
     let hidden = section.size("hidden_size", 768, (1, 1 << 16))?;
     let heads = section.size("num_attention_heads", 12, (1, 1 << 12))?;
     if !hidden.is_multiple_of(heads) {
@@ -67,11 +67,12 @@ fn transformer(section: &Section<'_>) -> Result<TransformerSpec, LoadError> {
         norm: NormOrder::Before,
         qkv_bias: true,
         layer_scale: false,
+        precision: weights.precision(),
     })
 }
 
 fn text_tower(weights: &Weights, section: &Section<'_>) -> Result<TextTower, LoadError> {
-    let transformer = transformer(section)?;
+    let transformer = transformer(weights, section)?;
     let hidden = transformer.hidden;
     let spec = TextSpec {
         vocab_size: section.size("vocab_size", 32_000, (1, 1 << 24))?,
@@ -115,7 +116,7 @@ fn vision_tower(weights: &Weights, section: &Section<'_>) -> Result<Vit, LoadErr
     section.size("num_channels", 3, (3, 3))?;
     let image = section.pair("image_size", 224, 4096)?;
     let spec = VitSpec {
-        transformer: transformer(section)?,
+        transformer: transformer(weights, section)?,
         image,
         patch: section.pair("patch_size", 16, image.0.min(image.1))?,
         class_token: false,

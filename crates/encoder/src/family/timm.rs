@@ -209,6 +209,7 @@ fn spec(weights: &Weights, section: &Section<'_>, named: Named) -> Result<VitSpe
             norm: NormOrder::Before,
             qkv_bias: weights.has(&block(0, "attn.qkv.bias")),
             layer_scale: weights.has(&block(0, "ls1.gamma")),
+            precision: weights.precision(),
         },
         image: section.pair("image_size", 224, 4096)?,
         patch,

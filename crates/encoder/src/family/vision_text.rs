@@ -97,6 +97,7 @@ fn vit_tower(
             norm: NormOrder::Before,
             qkv_bias: section.get_or("qkv_bias", true)?,
             layer_scale: false,
+            precision: weights.precision(),
         },
         image,
         patch: section.pair("patch_size", 16, image.0.min(image.1))?,

@@ -3,15 +3,23 @@
 //! Owns: linear layers packed for the matrix product, layer norms, and the heads that map a pooled
 //! state to the shared space. Does not own the arithmetic, which is `diptych_kernels`.
 
-use diptych_kernels::{Activation, Epilogue, PackedMatrix, Threads, layer_norm, linear};
+use diptych_kernels::{
+    Activation, Epilogue, PackedMatrix, QuantizedMatrix, Threads, layer_norm, linear, linear_q8,
+};
 
 use crate::error::LoadError;
+use crate::precision::Precision;
 use crate::weights::{Floats, Weights};
 
 /// `y = x W^T + b`, W being `[out, in]`.
 pub(crate) struct Linear {
-    weight: PackedMatrix,
+    weight: Matrix,
     bias: Option<Vec<f32>>,
+}
+
+enum Matrix {
+    F32(PackedMatrix),
+    Int8(QuantizedMatrix),
 }
 
 /// Whether a linear layer has a bias.
@@ -39,13 +47,39 @@ impl Linear {
 
     /// From values that were taken already.
     pub(crate) fn new(weight: &[f32], out: usize, input: usize, bias: Option<&[f32]>) -> Self {
-        Self { weight: PackedMatrix::pack(weight, out, input), bias: bias.map(<[f32]>::to_vec) }
+        Self::with_precision(weight, (out, input), bias, Precision::F32)
+    }
+
+    /// [`Linear::new`] with weights held as a block's are.
+    pub(crate) fn with_precision(
+        weight: &[f32],
+        (out, input): (usize, usize),
+        bias: Option<&[f32]>,
+        precision: Precision,
+    ) -> Self {
+        let weight = match precision {
+            Precision::F32 => Matrix::F32(PackedMatrix::pack(weight, out, input)),
+            Precision::Int8 => Matrix::Int8(QuantizedMatrix::quantize(weight, out, input)),
+        };
+        Self { weight, bias: bias.map(<[f32]>::to_vec) }
     }
 
     /// Several layers over the same input as one.
-    pub(crate) fn joined(parts: &[(Floats, usize)], input: usize, bias: Option<Vec<f32>>) -> Self {
+    pub(crate) fn joined(
+        parts: &[(Floats, usize)],
+        input: usize,
+        bias: Option<Vec<f32>>,
+        precision: Precision,
+    ) -> Self {
         let parts: Vec<(&[f32], usize)> = parts.iter().map(|(weight, out)| (&**weight, *out)).collect();
-        Self { weight: PackedMatrix::concat(&parts, input), bias }
+        match precision {
+            Precision::F32 => Self { weight: Matrix::F32(PackedMatrix::concat(&parts, input)), bias },
+            Precision::Int8 => {
+                let weight: Vec<&[f32]> = parts.iter().map(|(weight, _)| *weight).collect();
+                let out = parts.iter().map(|(_, out)| out).sum();
+                Self::with_precision(&weight.concat(), (out, input), bias.as_deref(), precision)
+            }
+        }
     }
 
     /// A matrix that is stored `[in, out]` and multiplied from the right.
@@ -61,7 +95,10 @@ impl Linear {
 
     /// Width of the output.
     pub(crate) fn out(&self) -> usize {
-        self.weight.rows()
+        match &self.weight {
+            Matrix::F32(weight) => weight.rows(),
+            Matrix::Int8(weight) => weight.rows(),
+        }
     }
 
     /// The layer's output for `[rows, in]`.
@@ -86,12 +123,19 @@ impl Linear {
             (None, Some(bias)) => Epilogue::Bias(bias),
             (None, None) => Epilogue::None,
         };
-        linear(y, x, rows, &self.weight, epilogue, threads);
+        self.product(y, x, rows, epilogue, threads);
     }
 
     /// Adds the layer's output to the residual stream.
     pub(crate) fn add_to(&self, residual: &mut [f32], x: &[f32], rows: usize, threads: Threads) {
-        linear(residual, x, rows, &self.weight, Epilogue::AddBias(self.bias.as_deref()), threads);
+        self.product(residual, x, rows, Epilogue::AddBias(self.bias.as_deref()), threads);
+    }
+
+    fn product(&self, y: &mut [f32], x: &[f32], rows: usize, epilogue: Epilogue<'_>, threads: Threads) {
+        match &self.weight {
+            Matrix::F32(weight) => linear(y, x, rows, weight, epilogue, threads),
+            Matrix::Int8(weight) => linear_q8(y, x, rows, weight, epilogue, threads),
+        }
     }
 }
 

@@ -12,8 +12,9 @@ use diptych_kernels::{Activation, AttentionShape, Mask, Threads, attention};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::layers::{Bias, LayerNorm, Linear};
+use super::layers::{LayerNorm, Linear};
 use crate::error::LoadError;
+use crate::precision::Precision;
 use crate::weights::{Floats, Weights};
 
 /// Where a block normalises.
@@ -42,11 +43,13 @@ pub(crate) struct TransformerSpec {
     pub(crate) qkv_bias: bool,
     /// Whether each addition to the residual stream is scaled per channel.
     pub(crate) layer_scale: bool,
+    /// How the linear layers compute.
+    pub(crate) precision: Precision,
 }
 
 impl fmt::Display for TransformerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hidden, inner, layers, heads, activation, eps, .. } = self;
+        let Self { hidden, inner, layers, heads, activation, eps, precision, .. } = self;
         let activation = crate::activation::name(*activation);
         let norm = match self.norm {
             NormOrder::Before => "pre-norm",
@@ -54,7 +57,7 @@ impl fmt::Display for TransformerSpec {
         };
         write!(
             f,
-            "{layers} layers of width {hidden}, {heads} heads, feed-forward {inner} with {activation}, {norm} eps {eps:e}"
+            "{layers} layers of width {hidden}, {heads} heads, feed-forward {inner} with {activation}, {norm} eps {eps:e}, {precision}"
         )
     }
 }
@@ -154,7 +157,7 @@ impl Block {
             qkv: qkv(weights, prefix, names.qkv, spec)?,
             out: scaled(weights, &format!("{prefix}{}", names.out), (hidden, hidden), &scale1, spec)?,
             norm2: norm(1)?,
-            fc1: Linear::load(weights, &fc1, (inner, hidden), Bias::With)?,
+            fc1: plain(weights, &fc1, (inner, hidden), spec.precision)?,
             fc2: scaled(weights, &fc2, (hidden, inner), &scale2, spec)?,
         })
     }
@@ -180,7 +183,7 @@ fn qkv(
                     bias.extend_from_slice(&take(&format!("{part}.bias"), &[hidden])?);
                 }
             }
-            Ok(Linear::joined(&matrices, hidden, spec.qkv_bias.then_some(bias)))
+            Ok(Linear::joined(&matrices, hidden, spec.qkv_bias.then_some(bias), spec.precision))
         }
         QkvNames::Joined { weight, bias } => {
             let weight = weights.take(&format!("{prefix}{weight}"), &[3 * hidden, hidden])?;
@@ -188,9 +191,21 @@ fn qkv(
                 true => Some(weights.take(&format!("{prefix}{bias}"), &[3 * hidden])?),
                 false => None,
             };
-            Ok(Linear::new(&weight, 3 * hidden, hidden, bias.as_deref()))
+            Ok(Linear::with_precision(&weight, (3 * hidden, hidden), bias.as_deref(), spec.precision))
         }
     }
+}
+
+/// A layer with a bias.
+fn plain(
+    weights: &Weights,
+    name: &str,
+    (out, input): (usize, usize),
+    precision: Precision,
+) -> Result<Linear, LoadError> {
+    let weight = weights.take(&format!("{name}.weight"), &[out, input])?;
+    let bias = weights.take(&format!("{name}.bias"), &[out])?;
+    Ok(Linear::with_precision(&weight, (out, input), Some(&bias), precision))
 }
 
 /// A layer whose output is added to the residual stream, with its scale multiplied in.
@@ -202,7 +217,7 @@ fn scaled(
     spec: &TransformerSpec,
 ) -> Result<Linear, LoadError> {
     if !spec.layer_scale {
-        return Linear::load(weights, name, (out, input), Bias::With);
+        return plain(weights, name, (out, input), spec.precision);
     }
     let gamma = weights.take(scale, &[out])?;
     let weight = weights.take(&format!("{name}.weight"), &[out, input])?;
@@ -210,7 +225,7 @@ fn scaled(
     let weight: Vec<f32> =
         weight.chunks_exact(input).zip(&*gamma).flat_map(|(row, g)| row.iter().map(move |w| w * g)).collect();
     let bias: Vec<f32> = bias.iter().zip(&*gamma).map(|(b, g)| b * g).collect();
-    Ok(Linear::new(&weight, out, input, Some(&bias)))
+    Ok(Linear::with_precision(&weight, (out, input), Some(&bias), spec.precision))
 }
 
 /// Which rows of the last block are wanted.

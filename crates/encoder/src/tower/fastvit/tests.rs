@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::FastVit;
 use crate::error::LoadError;
+use crate::precision::Precision;
 use crate::tower::conv_stem::ConvStem;
 use crate::weights::Weights;
 
@@ -26,7 +27,7 @@ fn fixture() -> Value {
 fn weights(shapes: &Shapes) -> Weights {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("model.safetensors"), formula::safetensors(shapes)).unwrap();
-    Weights::open(dir.path(), &["model.safetensors"]).unwrap()
+    Weights::open(dir.path(), &["model.safetensors"], Precision::F32).unwrap()
 }
 
 fn images(case: &Value) -> (Vec<Vec<f32>>, (usize, usize)) {
