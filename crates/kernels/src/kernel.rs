@@ -37,18 +37,22 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
-    /// For tile `t` of `tiles` that all read the panel of `len` floats at `panel`, after which comes the
-    /// next one. A single tile runs some way ahead of itself; of several, the first two share the next
-    /// panel, and the others have it in the second-level cache.
-    pub(crate) fn ahead(panel: *const f32, len: usize, t: usize, tiles: usize) -> Self {
-        let (next, half) = (panel.wrapping_add(len), len / 2);
+    /// For tile `t` of `tiles` that all read the panel at `panel`, after which comes the next one. A
+    /// single tile runs some way ahead of itself; of several, the first two share the next panel, and
+    /// the others have it in the second-level cache.
+    pub(crate) fn ahead(
+        panel: *const f32,
+        (depth, width): (usize, usize),
+        (t, tiles): (usize, usize),
+    ) -> Self {
+        let next = panel.wrapping_add(depth * width);
         match (t, tiles) {
             (_, 1) => {
                 let from = panel.wrapping_add(AHEAD);
-                Self { from: [from, from.wrapping_add(LINE)], step: 2 * LINE }
+                Self { from: [from, from.wrapping_add(width / 2)], step: width }
             }
-            (0, _) => Self { from: [next, next], step: LINE },
-            (1, _) => Self { from: [next.wrapping_add(half); 2], step: LINE },
+            (0, _) => Self { from: [next; 2], step: width / 2 },
+            (1, _) => Self { from: [next.wrapping_add(depth * width / 2); 2], step: width / 2 },
             _ => Self::none(panel),
         }
     }
@@ -59,10 +63,8 @@ impl Fetch {
     }
 }
 
-/// Floats in a cache line.
-const LINE: usize = 16;
 /// Floats that a single tile fetches ahead: some hundred cycles.
-const AHEAD: usize = 128 * LINE;
+const AHEAD: usize = 2048;
 
 /// Distances within a, in elements: from row to row, and along the depth.
 #[derive(Clone, Copy)]

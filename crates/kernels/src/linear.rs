@@ -188,7 +188,7 @@ impl Job<'_> {
                 let rows = self.rows(t);
                 let from = x[(rows.start - first_row) * stride..].as_ptr();
                 let strides = Strides { row: stride, step: 1 };
-                let fetch = Fetch::ahead(panel.as_ptr(), width * k, t - tiles.start, tiles.len());
+                let fetch = Fetch::ahead(panel.as_ptr(), (k, width), (t - tiles.start, tiles.len()));
                 // SAFETY: x holds `rows` at `stride`, each of k values; the panel holds k x width; the
                 // sums have room for every kernel's tile. y holds m x n, and the tasks of a product
                 // share no row and column. The kernel is the one the weights were packed for, and a
