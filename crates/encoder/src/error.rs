@@ -117,9 +117,6 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
-    /// The tensor library failed while the model was built.
-    #[error("the model cannot be built: {0}; report this with the config.json")]
-    Build(#[from] candle_core::Error),
 }
 
 /// Reads a whole text file of the model directory.

@@ -162,7 +162,8 @@ fn patch_embedding(weights: &Weights, spec: &VitSpec, named: Named) -> Result<Pa
     let hidden = spec.transformer.hidden;
     let name = |part: &str| format!("{TRUNK}patch_embed.{part}");
     if named.stem {
-        return ConvStem::load(weights, &name("backbone."), hidden).map(PatchEmbedding::Stem);
+        return ConvStem::load(weights, &name("backbone."), hidden)
+            .map(|stem| PatchEmbedding::Stem(Box::new(stem)));
     }
     let (high, wide) = spec.patch;
     let kernel = weights.take(&name("proj.weight"), &[hidden, 3, high, wide])?;

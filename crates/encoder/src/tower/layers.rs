@@ -19,7 +19,7 @@ pub(crate) struct Linear {
 
 enum Matrix {
     F32(PackedMatrix),
-    Int8(QuantizedMatrix),
+    Int8(Box<QuantizedMatrix>),
 }
 
 /// Whether a linear layer has a bias.
@@ -59,7 +59,7 @@ impl Linear {
     ) -> Self {
         let weight = match precision {
             Precision::F32 => Matrix::F32(PackedMatrix::pack(weight, out, input)),
-            Precision::Int8 => Matrix::Int8(QuantizedMatrix::quantize(weight, out, input)),
+            Precision::Int8 => Matrix::Int8(Box::new(QuantizedMatrix::quantize(weight, out, input))),
         };
         Self { weight, bias: bias.map(<[f32]>::to_vec) }
     }

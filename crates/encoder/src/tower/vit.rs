@@ -72,7 +72,7 @@ pub(crate) enum PatchEmbedding {
     /// `[hidden, 3 * patch height * patch width]`: a convolution whose stride is its kernel.
     Linear(Linear),
     /// Several convolutions.
-    Stem(ConvStem),
+    Stem(Box<ConvStem>),
 }
 
 /// The vision transformer of a model.
