@@ -95,9 +95,11 @@ impl FastVit {
 
     /// Projected, not normalised: `[images, out]`. Each image is `[3, height, width]`.
     pub(crate) fn forward(&self, images: &[&[f32]]) -> Vec<f32> {
-        in_groups(images, images.iter().map(|_| 1), |group, threads| {
-            group.iter().flat_map(|image| self.image(image, threads)).collect()
-        })
+        in_groups(
+            images,
+            |_| super::GROUP_POSITIONS,
+            |group, threads| group.iter().flat_map(|image| self.image(image, threads)).collect(),
+        )
     }
 
     fn image(&self, image: &[f32], threads: Threads) -> Vec<f32> {

@@ -99,29 +99,51 @@ impl VisionTower {
     }
 }
 
-/// Runs `forward` over groups of inputs and joins the rows. With fewer groups than threads the
-/// groups follow one another and each uses all cores.
+/// Positions that go through the blocks as one group: enough rows to keep the matrix product busy,
+/// few enough that they stay in a core's cache.
+const GROUP_POSITIONS: usize = 200;
+
+/// Runs `forward` over groups of inputs and joins the rows.
 ///
-/// How an input is grouped never depends on the machine, and a kernel gives the same bits on one
-/// thread as on all: the same call gives the same result everywhere.
-pub(crate) fn in_groups<T: Sync>(
+/// What fits one group uses all cores together: then the time goes into reading the weights, which each
+/// core does for a part of them. More inputs make groups of like size, a multiple of the threads, each
+/// on one core. A kernel gives a row the same bits whatever it is grouped with and on however many
+/// threads, so that the result is the same everywhere.
+fn in_groups<T: Sync>(
     inputs: &[T],
-    sizes: impl Iterator<Item = usize>,
-    forward: impl Fn(&[T], Threads) -> Vec<f32> + Sync,
+    positions: impl Fn(&T) -> usize,
+    forward: impl Fn(&[T], Threads) -> Vec<f32> + Sync + Send,
 ) -> Vec<f32> {
-    let mut groups = Vec::new();
-    let mut rest = inputs;
-    for size in sizes {
-        let (group, later) = rest.split_at(size.min(rest.len()));
-        groups.push(group);
-        rest = later;
+    let costs: Vec<usize> = inputs.iter().map(positions).collect();
+    let total: usize = costs.iter().sum();
+    let threads = rayon::current_num_threads();
+    if total <= GROUP_POSITIONS || inputs.len() < threads || threads == 1 {
+        let groups = divide(inputs, &costs, total.div_ceil(GROUP_POSITIONS));
+        // On a thread of the pool, so that each layer's hand-over is to a neighbour that still waits and
+        // not through a sleeping caller.
+        return rayon::scope(|_| groups.into_iter().flat_map(|group| forward(group, Threads::All)).collect());
     }
-    debug_assert!(rest.is_empty(), "sizes cover the inputs");
-    if groups.len() < rayon::current_num_threads() {
-        return groups.into_iter().flat_map(|group| forward(group, Threads::All)).collect();
-    }
+    let groups = divide(inputs, &costs, total.div_ceil(GROUP_POSITIONS).next_multiple_of(threads));
     let rows: Vec<Vec<f32>> = groups.par_iter().map(|group| forward(group, Threads::One)).collect();
     rows.concat()
+}
+
+/// Cuts inputs, in order, into at most `count` groups of nearly equal cost.
+fn divide<'a, T>(inputs: &'a [T], costs: &[usize], count: usize) -> Vec<&'a [T]> {
+    let total = costs.iter().sum::<usize>().max(1);
+    let mut groups = Vec::with_capacity(count);
+    let (mut start, mut before) = (0, 0);
+    for (i, cost) in costs.iter().enumerate() {
+        // An input belongs to the group in which its middle lies.
+        let group = |before: usize, cost: usize| (2 * before + cost) * count / (2 * total);
+        let last = costs.get(i + 1).is_none_or(|next| group(before, *cost) != group(before + cost, *next));
+        before += cost;
+        if last {
+            groups.push(&inputs[start..=i]);
+            start = i + 1;
+        }
+    }
+    groups
 }
 
 /// The mean of rows of `width` values.
@@ -133,4 +155,25 @@ fn mean_of_rows(rows: &[f32], width: usize) -> Vec<f32> {
     let count = (rows.len() / width) as f32;
     mean.iter_mut().for_each(|sum| *sum /= count);
     mean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divide;
+
+    #[test]
+    fn groups_have_like_cost_and_lose_nothing() {
+        let inputs: Vec<usize> = (0..9).collect();
+        let sizes = |costs: &[usize], count| -> Vec<usize> {
+            let groups = divide(&inputs[..costs.len()], costs, count);
+            assert_eq!(groups.concat(), inputs[..costs.len()]);
+            groups.iter().map(|group| group.len()).collect()
+        };
+        assert_eq!(sizes(&[50; 8], 2), [4, 4]);
+        assert_eq!(sizes(&[77; 8], 4), [2, 2, 2, 2]);
+        assert_eq!(sizes(&[10, 10, 10, 10, 20, 20], 4), [2, 2, 1, 1]);
+        assert_eq!(sizes(&[1, 1, 500], 2), [2, 1]);
+        assert_eq!(sizes(&[5; 3], 8), [1, 1, 1]);
+        assert!(divide::<usize>(&[], &[], 2).is_empty());
+    }
 }

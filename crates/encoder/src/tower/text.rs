@@ -14,9 +14,6 @@ use super::transformer::{Transformer, TransformerSpec, Wanted};
 use super::{in_groups, mean_of_rows};
 use crate::weights::Floats;
 
-/// Positions that go through the blocks as one group: enough rows to keep the matrix product busy.
-const GROUP_POSITIONS: usize = 256;
-
 /// What a position may look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,7 +129,7 @@ impl TextTower {
         let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by_key(|&i| sequences[i].len());
         let sorted: Vec<&[u32]> = order.iter().map(|&i| sequences[i]).collect();
-        let rows = in_groups(&sorted, group_sizes(&sorted), |group, threads| self.group(group, threads));
+        let rows = in_groups(&sorted, |ids| ids.len(), |group, threads| self.group(group, threads));
         let width = self.out();
         let mut out = vec![0f32; rows.len()];
         for (row, &i) in rows.chunks_exact(width).zip(&order) {
@@ -196,16 +193,4 @@ impl TextTower {
         }
         pooled
     }
-}
-
-/// How many texts, sorted by length, share a group when padded to the longest of them.
-fn group_sizes(sorted: &[&[u32]]) -> impl Iterator<Item = usize> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let rest = &sorted[at..];
-        let fits = |n: &usize| n * rest[n - 1].len() <= GROUP_POSITIONS;
-        let size = (1..=rest.len()).take_while(fits).last().unwrap_or(1).min(rest.len());
-        at += size;
-        (size > 0).then_some(size)
-    })
 }

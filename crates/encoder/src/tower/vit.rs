@@ -15,10 +15,6 @@ use super::{ConvStem, in_groups, mean_of_rows};
 use crate::error::LoadError;
 use crate::weights::Weights;
 
-/// Positions that go through the blocks as one group: enough rows to keep the matrix product busy,
-/// few enough that they stay in a core's cache.
-const GROUP_POSITIONS: usize = 200;
-
 /// What stands for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,9 +94,7 @@ impl Vit {
 
     /// Projected, not normalised: `[images, out]`. Each image is `[3, height, width]`.
     pub(crate) fn forward(&self, images: &[&[f32]]) -> Vec<f32> {
-        let per_group = (GROUP_POSITIONS / self.spec.positions()).max(1);
-        let sizes = images.chunks(per_group).map(<[_]>::len);
-        in_groups(images, sizes, |group, threads| self.group(group, threads))
+        in_groups(images, |_| self.spec.positions(), |group, threads| self.group(group, threads))
     }
 
     fn group(&self, images: &[&[f32]], threads: Threads) -> Vec<f32> {
