@@ -22,7 +22,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use candle_transformers::models::clip::{ClipConfig, ClipModel};
 use diptych_core::{Embedding, Encode, PreparedImage};
-use diptych_encoder::DualEncoder;
+use diptych_encoder::{DualEncoder, Precision};
 use diptych_kernels::{Epilogue, PackedMatrix, Threads, linear};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -43,6 +43,9 @@ fn main() -> Result<()> {
     let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let (peer, dir) = match args.as_slice() {
         [peer, dir] if peer.as_os_str() == "ours" => (Peer::Ours(Box::new(DualEncoder::load(dir)?)), dir),
+        [peer, dir] if peer.as_os_str() == "ours-int8" => {
+            (Peer::Ours(Box::new(DualEncoder::load_with(dir, Precision::Int8)?)), dir)
+        }
         [peer, dir] if peer.as_os_str() == "candle" => (Peer::Candle(Box::new(load_candle(dir)?)), dir),
         _ => {
             println!("This is a worker of benches/encode/run.py; `make bench-encode` runs it.");
