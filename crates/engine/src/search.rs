@@ -42,6 +42,9 @@ pub struct SearchOutcome {
     pub times: SearchTimes,
 }
 
+/// How often a search looks at most when records vanish under it; the last answer counts.
+const LOOKS: u32 = 4;
+
 impl Engine {
     /// Finds the records whose parts of the target modality are nearest to the query.
     ///
@@ -53,16 +56,24 @@ impl Engine {
         let QueryEmbedding { embedding, truncated_tokens } = self.query_embedding(&space, query.source())?;
         let encode = started.elapsed();
 
-        let started = Instant::now();
         let index = space.index(&self.store, query.target())?;
-        let (best, fetch_owners) = self.best_parts(&space, index, &embedding, query)?;
-        let search = started.elapsed().saturating_sub(fetch_owners);
+        let mut times = SearchTimes { encode, search: Duration::ZERO, fetch: Duration::ZERO };
+        let mut left = LOOKS;
+        loop {
+            let started = Instant::now();
+            let (best, fetch_owners) = self.best_parts(&space, index, &embedding, query)?;
+            times.search += started.elapsed().saturating_sub(fetch_owners);
 
-        let started = Instant::now();
-        let hits = self.fetch(&space, best)?;
-        let fetch = started.elapsed() + fetch_owners;
-        let times = SearchTimes { encode, search, fetch };
-        Ok(SearchOutcome { hits, searched_points: index.len(), truncated_tokens, times })
+            let started = Instant::now();
+            let wanted = best.len();
+            let hits = self.fetch(&space, best)?;
+            times.fetch += started.elapsed() + fetch_owners;
+            left -= 1;
+            // A record deleted between the two leaves its place to the next best.
+            if hits.len() == wanted || left == 0 {
+                return Ok(SearchOutcome { hits, searched_points: index.len(), truncated_tokens, times });
+            }
+        }
     }
 
     fn query_embedding(&self, space: &Space, source: &QuerySource) -> Result<QueryEmbedding, EngineError> {
@@ -120,7 +131,9 @@ impl Engine {
             let started = Instant::now();
             let mut hits = self.roll_up(space, &neighbors)?;
             fetching += started.elapsed();
-            if hits.len() >= query.k() || neighbors.len() < wanted {
+            // Points removed while the index looked make it return fewer although there are more.
+            let all = neighbors.len() < wanted && wanted > index.len();
+            if hits.len() >= query.k() || all {
                 hits.truncate(query.k());
                 return Ok((hits, fetching));
             }
