@@ -37,6 +37,7 @@ fmt:
 clippy:
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 
+# Last, the network half of the hub, which the default build leaves out.
 unit:
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --release --workspace --no-fail-fast
@@ -44,6 +45,7 @@ else
 	$(CARGO) test --release --workspace --all-targets
 endif
 	$(CARGO) test --release --workspace --doc
+	$(CARGO) test --release -p diptych-hub --features download
 
 docs:
 	$(CARGO) doc --release --workspace --no-deps
