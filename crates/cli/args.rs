@@ -7,6 +7,10 @@ use clap::{Parser, Subcommand};
 use diptych_core::{CollectionName, Key, Modality};
 use diptych_encoder::Precision;
 
+/// What may stand for a model.
+const MODEL_HELP: &str =
+    "Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub";
+
 /// Cross-modal retrieval: text finds images, images find text.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
@@ -46,8 +50,7 @@ pub enum ModelCommand {
 
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
-    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
-    #[arg(value_name = "MODEL_DIR")]
+    #[arg(help = MODEL_HELP, value_name = "MODEL_DIR")]
     pub model: PathBuf,
     /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
     #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
@@ -57,8 +60,7 @@ pub struct InspectArgs {
 /// A model and how it computes.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
-    #[arg(long = "model", env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    #[arg(help = MODEL_HELP, long = "model", env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub dir: PathBuf,
     /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
     #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
@@ -83,8 +85,7 @@ pub struct PlaceArgs {
     /// Data directory on this machine (needs --model)
     #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR", conflicts_with = "server", requires = "model")]
     pub data: Option<PathBuf>,
-    /// Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub
-    #[arg(long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    #[arg(help = MODEL_HELP, long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub model: Option<PathBuf>,
     /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
     #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
