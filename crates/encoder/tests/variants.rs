@@ -128,3 +128,39 @@ fn every_mobileclip_gives_the_references_embeddings() {
     }
     check(&fixture);
 }
+
+/// Options that would change the result and that no published weights use are not passed over.
+#[test]
+fn options_that_are_not_supported_are_refused_by_name() {
+    let fixture = fixture("variants.json");
+    let cases = fixture["cases"].as_array().unwrap();
+    let plain = cases.iter().find(|case| case["name"] == "open-clip-plain").unwrap();
+    let load = |section: &str, key: &str, value: Value| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut case = plain.clone();
+        case["config"]["model_cfg"][section][key] = value;
+        write(dir.path(), &case, cases);
+        DualEncoder::load(dir.path()).map(|_| ()).map_err(|e| e.to_string())
+    };
+    for (section, key, value) in [
+        ("vision_cfg", "qk_norm", json!(true)),
+        ("vision_cfg", "attentional_pool", json!("parallel")),
+        ("vision_cfg", "layers", json!([3, 4, 6, 3])),
+        ("vision_cfg", "pool_type", json!("none")),
+        ("vision_cfg", "timm_model_name", json!("convnext_base")),
+        ("text_cfg", "scale_fc", json!(true)),
+        ("text_cfg", "embed_cls", json!(true)),
+        ("text_cfg", "block_type", json!("custom")),
+        ("text_cfg", "pool_type", json!("mean")),
+        ("text_cfg", "hf_model_name", json!("google/mt5-base")),
+        ("text_cfg", "tokenizer_mode", json!("clips")),
+    ] {
+        let error = load(section, key, value).unwrap_err();
+        assert!(error.contains(&format!("{section}.{key}")), "{section}.{key}: {error}");
+    }
+    for (key, value) in
+        [("block_type", json!("default")), ("qk_norm", json!(false)), ("output_tokens", json!(true))]
+    {
+        assert_eq!(load("text_cfg", key, value), Ok(()), "{key}");
+    }
+}

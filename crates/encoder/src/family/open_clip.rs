@@ -22,15 +22,8 @@ use crate::tower::{TextTower, VisionTower, Vit};
 use crate::weights::Weights;
 
 /// Options of OpenCLIP's blocks that add layers nobody has published weights for.
-const CUSTOM_BLOCKS: [&str; 7] = [
-    "block_type",
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-];
+const CUSTOM_BLOCKS: [&str; 6] =
+    ["qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
 
 pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
     let top = Section::top(OPEN_CLIP_CONFIG_FILE, config)?;
@@ -88,6 +81,9 @@ fn transformer(
     (width, heads): (usize, usize),
 ) -> Result<TransformerSpec, LoadError> {
     section.refuse(&CUSTOM_BLOCKS)?;
+    if section.value("block_type").is_some_and(|kind| kind != "default") {
+        section.refuse(&["block_type"])?;
+    }
     let activation = match (activation, section.value("act_kwargs")) {
         (activation, None) => activation,
         (Activation::Gelu, Some(_)) => gelu(&section.section("act_kwargs")?)?,
