@@ -37,12 +37,23 @@ impl Linear {
         (out, input): (usize, usize),
         bias: Bias,
     ) -> Result<Self, LoadError> {
+        Self::load_in(weights, name, (out, input), bias, Precision::F32)
+    }
+
+    /// [`Linear::load`] with weights held as a block's are.
+    pub(crate) fn load_in(
+        weights: &Weights,
+        name: &str,
+        (out, input): (usize, usize),
+        bias: Bias,
+        precision: Precision,
+    ) -> Result<Self, LoadError> {
         let weight = weights.take(&format!("{name}.weight"), &[out, input])?;
         let bias = match bias {
             Bias::With => Some(weights.take(&format!("{name}.bias"), &[out])?),
             Bias::Without => None,
         };
-        Ok(Self::new(&weight, out, input, bias.as_deref()))
+        Ok(Self::with_precision(&weight, (out, input), bias.as_deref(), precision))
     }
 
     /// From values that were taken already.

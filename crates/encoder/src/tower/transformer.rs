@@ -12,7 +12,7 @@ use diptych_kernels::{Activation, AttentionShape, Mask, Threads, attention};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::layers::{LayerNorm, Linear};
+use super::layers::{Bias, LayerNorm, Linear};
 use crate::error::LoadError;
 use crate::precision::Precision;
 use crate::weights::{Floats, Weights};
@@ -157,7 +157,7 @@ impl Block {
             qkv: qkv(weights, prefix, names.qkv, spec)?,
             out: scaled(weights, &format!("{prefix}{}", names.out), (hidden, hidden), &scale1, spec)?,
             norm2: norm(1)?,
-            fc1: plain(weights, &fc1, (inner, hidden), spec.precision)?,
+            fc1: Linear::load_in(weights, &fc1, (inner, hidden), Bias::With, spec.precision)?,
             fc2: scaled(weights, &fc2, (hidden, inner), &scale2, spec)?,
         })
     }
@@ -196,18 +196,6 @@ fn qkv(
     }
 }
 
-/// A layer with a bias.
-fn plain(
-    weights: &Weights,
-    name: &str,
-    (out, input): (usize, usize),
-    precision: Precision,
-) -> Result<Linear, LoadError> {
-    let weight = weights.take(&format!("{name}.weight"), &[out, input])?;
-    let bias = weights.take(&format!("{name}.bias"), &[out])?;
-    Ok(Linear::with_precision(&weight, (out, input), Some(&bias), precision))
-}
-
 /// A layer whose output is added to the residual stream, with its scale multiplied in.
 fn scaled(
     weights: &Weights,
@@ -217,7 +205,7 @@ fn scaled(
     spec: &TransformerSpec,
 ) -> Result<Linear, LoadError> {
     if !spec.layer_scale {
-        return plain(weights, name, (out, input), spec.precision);
+        return Linear::load_in(weights, name, (out, input), Bias::With, spec.precision);
     }
     let gamma = weights.take(scale, &[out])?;
     let weight = weights.take(&format!("{name}.weight"), &[out, input])?;
