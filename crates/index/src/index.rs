@@ -28,6 +28,7 @@ use crate::nodes::{Nodes, Slot};
 use crate::options::{EF_DEFAULT, IndexError, IndexOptions, Kind, default_ef};
 use crate::rank::{Best, Neighbor};
 use crate::registry::{Fingerprints, Inserted, Registry, Removed};
+use crate::search::{Answer, Plan, PointSet, Search};
 
 /// Points of an insert of many that are entered under one lock and then linked at once.
 const BATCH: usize = 1024;
@@ -213,13 +214,43 @@ impl Index {
         k: usize,
         ef: Option<usize>,
     ) -> Result<Vec<Neighbor>, IndexError> {
+        Ok(self.search(query, &Search { k, ef, filter: None })?.neighbors)
+    }
+
+    /// As [`Index::nearest`], among the points of a filter if there is one; also says how.
+    ///
+    /// # Errors
+    /// [`IndexError::WrongDimension`], [`IndexError::Ef`].
+    pub fn search(&self, query: &Embedding, search: &Search<'_>) -> Result<Answer, IndexError> {
         self.check_dim(query)?;
-        if let Some(found) = ef.filter(|ef| !(1..=EF_MAX).contains(ef)) {
+        if let Some(found) = search.ef.filter(|ef| !(1..=EF_MAX).contains(ef)) {
             return Err(IndexError::Ef { found });
         }
-        let ef = ef.unwrap_or_else(|| default_ef(k)).max(k);
-        let walked = self.graph.as_ref().and_then(|graph| self.walk(graph, query, k, ef));
-        Ok(walked.unwrap_or_else(|| self.scan(query, k)))
+        let ef = search.ef.unwrap_or_else(|| default_ef(search.k)).max(search.k);
+        if let Some(filter) = search.filter {
+            let neighbors = self.scan_filtered(query, search.k, filter);
+            return Ok(Answer { neighbors, plan: Plan::Scan });
+        }
+        let walked = self.graph.as_ref().and_then(|graph| self.walk(graph, query, search.k, ef));
+        Ok(match walked {
+            Some(neighbors) => Answer { neighbors, plan: Plan::Walk },
+            None => Answer { neighbors: self.scan(query, search.k), plan: Plan::Scan },
+        })
+    }
+
+    fn scan_filtered(&self, query: &Embedding, k: usize, filter: &PointSet) -> Vec<Neighbor> {
+        let mut best = Best::new(k);
+        for slot in 0..self.nodes.len() {
+            let node = self.nodes.get(slot);
+            let score = self.dot.product(query.as_slice(), node.vector());
+            node.for_each_id(|id| {
+                if filter.contains(id.0) {
+                    best.offer(Neighbor { id, score });
+                }
+                true
+            });
+        }
+        best.into_sorted()
     }
 
     /// As [`Index::nearest`], by comparing the query with every live vector, on all cores.

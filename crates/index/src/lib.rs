@@ -24,7 +24,9 @@ mod nodes;
 mod options;
 mod rank;
 mod registry;
+mod search;
 
 pub use index::Index;
 pub use options::{CONNECTIONS_MAX, CONNECTIONS_MIN, EF_DEFAULT, IndexError, IndexOptions, Kind, default_ef};
 pub use rank::Neighbor;
+pub use search::{Answer, Plan, PointSet, Search};
