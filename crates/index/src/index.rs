@@ -1,102 +1,171 @@
 //! The index: points in, nearest points out.
 //!
-//! Owns: the choice between walking the graph and scanning, the guarantee that no live vector gets
-//! lost in the graph, and deletes. Deliberately absent: persistence (the store has the truth, an index
-//! is rebuilt from it) and compaction (build a new one when [`Index::tombstones`] grows large).
+//! Owns: the live layer and the sealed segments as one index, and every change of either. Deliberately
+//! absent: how each of them searches, when background work is due (`upkeep`), and durability: the store
+//! has the truth, and what is in no segment yet is inserted again when the index is opened.
 //!
-//! Three ideas carry it:
-//! - The graph links distinct vectors. Points with bit-equal vectors, such as the many copies of one
-//!   standard sentence, share a node, so duplicates cannot fill each other's neighbour lists.
-//! - A new vector is set aside until a search of the graph finds it. Vectors set aside are few and
-//!   every search scans them. Later inserts may cut a vector off, so every insert examines an older
-//!   vector again, and a bulk insert all of them.
-//! - Deletes take the point off its node; a node without points stays in the graph as a stepping
-//!   stone. A search keeps a longer candidate list in proportion, and scans if that is not enough.
+//! A point is inserted into the live layer. When that is full it is set aside and a fresh one takes its
+//! place; the full one stays searchable until a segment of its points is ready. A search asks the live
+//! layer, those being sealed and all segments for their `k` best and merges them by exact score.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use diptych_core::limits::{DIM_MAX, EF_MAX};
+use diptych_core::limits::EF_MAX;
 use diptych_core::{Embedding, PointId};
-use rayon::prelude::*;
 
-use crate::dot::Dot;
-use crate::graph::Graph;
-use crate::nodes::{Nodes, Slot};
-use crate::options::{EF_DEFAULT, IndexError, IndexOptions, Kind, default_ef};
+use crate::live::Live;
+use crate::manifest::{Files, Manifest};
+use crate::options::{IndexError, IndexOptions, Kind, default_ef};
 use crate::rank::{Best, Neighbor};
-use crate::registry::{Fingerprints, Inserted, Registry, Removed};
+use crate::sealed::points::Staged;
+use crate::sealed::segment::{Segment, Wanted};
 use crate::search::{Answer, Plan, PointSet, Search};
-
-/// Points of an insert of many that are entered under one lock and then linked at once.
-const BATCH: usize = 1024;
-/// Candidates of the first, cheap look for a vector in the graph. Nearly all are found by it.
-const EF_PROBE: usize = 8;
-/// Cosine distance below which vectors are the same but for rounding.
-const SAME: f32 = 1e-6;
-/// Vectors of one scanning task.
-const SCAN_TASK: u32 = 1024;
-/// Multiplications below which a scan is not worth waking other threads.
-const SCAN_ALONE: usize = 1 << 20;
+use crate::upkeep::{Upkeep, open_segments};
 
 /// Points of one modality and their nearest neighbours by cosine similarity. All methods take
 /// `&self` and may run at the same time.
 pub struct Index {
-    dim: usize,
-    scan_ratio: usize,
-    dot: Dot,
-    fingerprints: Fingerprints,
-    registry: Mutex<Registry>,
-    nodes: Nodes,
-    // None for an index that only scans.
-    graph: Option<Graph>,
-    // Live nodes that are being linked, or that the graph does not lead to.
-    aside: RwLock<BTreeSet<Slot>>,
-    live_points: AtomicUsize,
-    live_nodes: AtomicUsize,
-    // Where the examination of older vectors goes on.
-    cursor: AtomicU32,
+    shared: Arc<Shared>,
+    upkeep: Option<Upkeep>,
+}
+
+/// What searches, writers and background work share.
+pub(crate) struct Shared {
+    pub(crate) dim: usize,
+    pub(crate) options: IndexOptions,
+    /// Where segments are kept; without, in memory.
+    pub(crate) dir: Option<PathBuf>,
+    state: RwLock<State>,
+    /// Every id ever removed: ids are never used twice, and a removal may overtake its insert. Its lock
+    /// orders removals and the appearance of new segments. Of several locks, the manifest's is taken
+    /// first, then this, then the state's.
+    removed: Mutex<PointSet>,
+    /// Queries that segments are taught about when they are built.
+    training: RwLock<Arc<Vec<Embedding>>>,
+    /// What the manifest says, and one writer of it at a time.
+    pub(crate) manifest: Mutex<Manifest>,
+}
+
+/// The parts of the index. Replaced as a whole, so that a search sees one moment.
+#[derive(Clone)]
+pub(crate) struct State {
+    live: Arc<Live>,
+    pub(crate) sealing: Vec<Sealing>,
+    pub(crate) segments: Vec<Part>,
+}
+
+/// A live layer that takes no more points.
+#[derive(Clone)]
+pub(crate) struct Sealing {
+    pub(crate) layer: Arc<Live>,
+    /// The owner's mark that is reached when this is sealed.
+    pub(crate) mark: Option<u64>,
+}
+
+/// A segment and the files it is in.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) files: Option<Files>,
+}
+
+/// What an index is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexStats {
+    /// Live points in the live layer.
+    pub live: usize,
+    /// Live points in layers that are being sealed.
+    pub sealing: usize,
+    /// Live points of each segment.
+    pub segments: Vec<usize>,
+    /// Links of all segments.
+    pub links: usize,
+    /// Of those, added for queries and for points that were not found otherwise.
+    pub added_links: usize,
+    /// Bytes of segments that searches need at hand: codes, links, ids.
+    pub hot_bytes: usize,
+    /// Bytes of exact vectors in segments, of which a search reads a few rows.
+    pub vector_bytes: usize,
 }
 
 impl Index {
-    /// An empty index for vectors of `dim` components.
+    /// An empty index in memory for vectors of `dim` components.
     ///
     /// # Errors
     /// [`IndexError::Dimensions`], or an option out of its bounds.
     pub fn new(dim: usize, options: IndexOptions) -> Result<Self, IndexError> {
-        if !(1..=DIM_MAX).contains(&dim) {
-            return Err(IndexError::Dimensions { dim });
+        options.check(dim)?;
+        Ok(Self::with(dim, options, None, Manifest::default(), Vec::new()))
+    }
+
+    /// The index of a directory, which is created when absent; no other process may use it meanwhile.
+    /// Everything but the exact vectors is checked against its checksums before this returns; those
+    /// are checked when they are first read.
+    ///
+    /// What was inserted or removed after [`Index::mark`] may be missing and is to be done again.
+    ///
+    /// # Errors
+    /// [`IndexError::Damaged`]: use [`Index::discard`] and build it again. [`IndexError::Io`],
+    /// [`IndexError::WrongDimension`] when the directory is of another dimension.
+    pub fn open(dir: &Path, dim: usize, options: IndexOptions) -> Result<Self, IndexError> {
+        options.check(dim)?;
+        std::fs::create_dir_all(dir).map_err(|e| IndexError::io("create", dir, &e))?;
+        let manifest = Manifest::read(dir)?.unwrap_or(Manifest { dim: dim as u64, ..Manifest::default() });
+        if manifest.dim != dim as u64 {
+            return Err(IndexError::WrongDimension { expected: dim, found: manifest.dim as usize });
         }
-        options.check()?;
-        let dot = Dot::detect();
-        Ok(Self {
+        manifest.tidy(dir)?;
+        let segments = open_segments(dir, &manifest)?;
+        Ok(Self::with(dim, options, Some(dir.to_owned()), manifest, segments))
+    }
+
+    /// Deletes the files of an index that is not open.
+    ///
+    /// # Errors
+    /// [`IndexError::Io`].
+    pub fn discard(dir: &Path) -> Result<(), IndexError> {
+        match std::fs::remove_dir_all(dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(IndexError::io("delete", dir, &e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn with(
+        dim: usize,
+        options: IndexOptions,
+        dir: Option<PathBuf>,
+        manifest: Manifest,
+        segments: Vec<Part>,
+    ) -> Self {
+        for part in &segments {
+            part.segment.remove_all(&manifest.removed);
+        }
+        let live = Arc::new(Live::new(dim, &options));
+        let shared = Arc::new(Shared {
             dim,
-            scan_ratio: options.scan_ratio,
-            dot,
-            fingerprints: Fingerprints::default(),
-            registry: Mutex::default(),
-            nodes: Nodes::default(),
-            graph: match options.kind {
-                Kind::Graph => Some(Graph::new(&options, dot)),
-                Kind::Exact => None,
-            },
-            aside: RwLock::default(),
-            live_points: AtomicUsize::new(0),
-            live_nodes: AtomicUsize::new(0),
-            cursor: AtomicU32::new(0),
-        })
+            options,
+            dir,
+            state: RwLock::new(State { live, sealing: Vec::new(), segments }),
+            removed: Mutex::new(manifest.removed.clone()),
+            training: RwLock::default(),
+            manifest: Mutex::new(manifest),
+        });
+        let upkeep = (options.kind == Kind::Graph).then(|| Upkeep::start(&shared));
+        Self { shared, upkeep }
     }
 
     /// Components of every vector.
     pub fn dim(&self) -> usize {
-        self.dim
+        self.shared.dim
     }
 
     /// Live points.
     pub fn len(&self) -> usize {
-        self.live_points.load(Ordering::Acquire)
+        let state = self.shared.state();
+        let layers = state.layers().map(|layer| layer.len()).sum::<usize>();
+        layers + state.segments.iter().map(|part| part.segment.len()).sum::<usize>()
     }
 
     /// Whether there are no live points.
@@ -106,18 +175,54 @@ impl Index {
 
     /// Live ids, in id order.
     pub fn ids(&self) -> Vec<PointId> {
-        self.registry().ids()
+        let state = self.shared.snapshot();
+        let mut ids: Vec<PointId> = state.layers().flat_map(|layer| layer.ids()).collect();
+        for part in &state.segments {
+            ids.extend(part.segment.ids());
+        }
+        ids.sort_unstable();
+        // A point may be seen twice while its layer is replaced by its segment.
+        ids.dedup();
+        ids
+    }
+
+    /// Up to where the owner's changes are on disk for certain; see [`Index::checkpoint`].
+    pub fn mark(&self) -> u64 {
+        self.shared.manifest().mark
     }
 
     /// Vectors that are kept only as stepping stones: all their points have been removed.
     pub fn tombstones(&self) -> usize {
-        (self.nodes.len() as usize).saturating_sub(self.live_nodes.load(Ordering::Acquire))
+        let state = self.shared.snapshot();
+        let layers = state.layers().map(|layer| layer.tombstones()).sum::<usize>();
+        layers + state.segments.iter().map(|part| part.segment.dead_slots()).sum::<usize>()
     }
 
-    /// Vectors that the graph does not lead to, which every search scans; 0 for an index without a
-    /// graph.
+    /// Vectors that no walk leads to, which every search compares; 0 for an index without a graph.
     pub fn stragglers(&self) -> usize {
-        self.aside.read().unwrap_or_else(PoisonError::into_inner).len()
+        let state = self.shared.snapshot();
+        let layers = state.layers().map(|layer| layer.stragglers()).sum::<usize>();
+        layers + state.segments.iter().map(|part| part.segment.links().strays.len()).sum::<usize>()
+    }
+
+    /// What the index is made of.
+    pub fn stats(&self) -> IndexStats {
+        let state = self.shared.snapshot();
+        let mut stats = IndexStats {
+            live: state.live.len(),
+            sealing: state.sealing.iter().map(|s| s.layer.len()).sum(),
+            ..IndexStats::default()
+        };
+        for Part { segment, .. } in &state.segments {
+            stats.segments.push(segment.len());
+            let (links, added) = segment.links().counts();
+            let (hot, cold) = segment.bytes();
+            stats.links += links;
+            stats.added_links += added;
+            stats.hot_bytes += hot;
+            stats.vector_bytes += cold;
+        }
+        stats
     }
 
     /// Inserts a point: every search that starts after this returns sees it. An id that is present,
@@ -128,86 +233,98 @@ impl Index {
     /// [`IndexError::WrongDimension`], [`IndexError::Full`].
     pub fn insert(&self, id: PointId, embedding: &Embedding) -> Result<(), IndexError> {
         self.check_dim(embedding)?;
-        let fingerprint = self.fingerprint(embedding);
-        let inserted = self.register(&mut self.registry(), id, embedding, fingerprint)?;
-        if let Some(graph) = &self.graph {
-            self.link(graph, inserted);
-            self.settle_inserted(graph, inserted);
-            if matches!(inserted, Inserted::New(_)) {
-                self.examine_older(graph);
+        if self.shared.removed().contains(id.0) {
+            return Ok(());
+        }
+        let full = {
+            let state = self.shared.state();
+            if state.is_sealed(id) {
+                return Ok(());
             }
+            state.live.insert(id, embedding)?;
+            state.live.len() >= self.shared.options.seal_at
+        };
+        self.take_back_removed(&[id]);
+        if full {
+            self.rotate(self.shared.options.seal_at, None);
         }
         Ok(())
     }
 
     /// Inserts many points on all cores, each as by [`Index::insert`]; searches meanwhile see some of
-    /// them. When that is more than the index has vectors, ends with an [`Index::audit`]; until then
-    /// the new ones are scanned.
+    /// them. So many that they fill a live layer become a segment at once.
     ///
     /// # Errors
     /// [`IndexError::WrongDimension`] before anything is inserted, [`IndexError::Full`] after all
-    /// that fitted.
+    /// that fitted, [`IndexError::Io`].
     pub fn insert_many(&self, points: &[(PointId, Embedding)]) -> Result<(), IndexError> {
         points.iter().try_for_each(|(_, embedding)| self.check_dim(embedding))?;
-        let bulk = points.len() > self.nodes.len() as usize;
-        let outcome = points.chunks(BATCH).try_for_each(|batch| self.insert_batch(batch, bulk));
-        if bulk {
-            self.audit();
+        if self.upkeep.is_some() && points.len() >= self.shared.options.seal_at {
+            return self.insert_all(points.iter().map(|(id, e)| Ok((*id, e))));
+        }
+        let removed = self.shared.removed().clone();
+        let (full, outcome) = {
+            let state = self.shared.state();
+            let unknown = |id: &PointId| !state.is_sealed(*id) && !removed.contains(id.0);
+            let new: Vec<_> = points.iter().filter(|(id, _)| unknown(id)).cloned().collect();
+            let outcome = state.live.insert_many(&new);
+            (state.live.len() >= self.shared.options.seal_at, outcome)
+        };
+        self.take_back_removed(&points.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+        if full {
+            self.rotate(self.shared.options.seal_at, None);
         }
         outcome
     }
 
-    fn insert_batch(&self, batch: &[(PointId, Embedding)], bulk: bool) -> Result<(), IndexError> {
-        let fingerprints: Vec<Option<u64>> = batch.par_iter().map(|(_, e)| self.fingerprint(e)).collect();
-        let mut outcome = Ok(());
-        let mut inserted = Vec::with_capacity(batch.len());
-        {
-            let mut registry = self.registry();
-            for ((id, embedding), fingerprint) in batch.iter().zip(fingerprints) {
-                match self.register(&mut registry, *id, embedding, fingerprint) {
-                    Ok(done) => inserted.push(done),
-                    Err(full) => outcome = Err(full),
-                }
+    /// Inserts points as one segment, which is searchable when this returns. An id that comes twice
+    /// counts once.
+    ///
+    /// # Errors
+    /// The first error of the points; [`IndexError::WrongDimension`], [`IndexError::Io`]. Nothing is
+    /// inserted then.
+    pub fn insert_all<E: std::borrow::Borrow<Embedding>, Failed: From<IndexError>>(
+        &self,
+        points: impl Iterator<Item = Result<(PointId, E), Failed>>,
+    ) -> Result<(), Failed> {
+        let Some(upkeep) = &self.upkeep else {
+            for point in points {
+                let (id, embedding) = point?;
+                self.insert(id, embedding.borrow())?;
+            }
+            return Ok(());
+        };
+        let mut staged = Staged::new(self.shared.dim);
+        let mut new = PointSet::new();
+        for point in points {
+            let (id, embedding) = point?;
+            self.check_dim(embedding.borrow())?;
+            let known = self.shared.state().knows(id);
+            if !known && new.insert(id.0) {
+                staged.push(id, embedding.borrow().as_slice());
             }
         }
-        if let Some(graph) = &self.graph {
-            inserted.par_iter().for_each(|&i| self.link(graph, i));
-            // A bulk insert settles all of its points at its end, once.
-            if !bulk {
-                inserted.par_iter().for_each(|&i| {
-                    self.settle_inserted(graph, i);
-                    if matches!(i, Inserted::New(_)) {
-                        self.examine_older(graph);
-                    }
-                });
-            }
-        }
-        outcome
+        upkeep.insert_segment(&self.shared, staged)?;
+        Ok(())
     }
 
     /// Removes a point: no search that starts after this returns sees it. Returns whether it was
     /// live. An id never seen is remembered, so that its insert, should it come, changes nothing.
     pub fn remove(&self, id: PointId) -> bool {
-        let mut registry = self.registry();
-        match registry.remove(&self.nodes, id) {
-            Removed::Unknown => return false,
-            Removed::Left => {}
-            Removed::Died(slot) => {
-                self.live_nodes.fetch_sub(1, Ordering::AcqRel);
-                self.set_aside(slot, false);
-            }
-        }
-        self.live_points.fetch_sub(1, Ordering::AcqRel);
-        true
+        let mut removed = self.shared.removed();
+        removed.insert(id.0);
+        let state = self.shared.state();
+        let in_layers = state.layers().filter(|layer| layer.knows(id)).any(|layer| layer.remove(id));
+        in_layers || state.segments.iter().any(|part| part.segment.remove(id))
     }
 
     /// The `k` points nearest to the query, best first, equal scores by id; all points if there are
-    /// fewer. `ef` is the graph's candidate list: larger finds more of the true neighbours and takes
-    /// longer; without it, [`default_ef`]. Where a scan costs no more than the walk, and for `k`
-    /// beyond what a candidate list may hold, the answer is exact.
+    /// fewer. `ef` is the candidate list: larger finds more of the true neighbours and takes longer;
+    /// without it, [`default_ef`]. Where a scan costs no more than the walk, and for `k` beyond what a
+    /// candidate list may hold, the answer is exact.
     ///
     /// # Errors
-    /// [`IndexError::WrongDimension`], [`IndexError::Ef`].
+    /// As [`Index::search`].
     pub fn nearest(
         &self,
         query: &Embedding,
@@ -220,219 +337,185 @@ impl Index {
     /// As [`Index::nearest`], among the points of a filter if there is one; also says how.
     ///
     /// # Errors
-    /// [`IndexError::WrongDimension`], [`IndexError::Ef`].
+    /// [`IndexError::WrongDimension`], [`IndexError::Ef`]; [`IndexError::Damaged`] when a vector that is
+    /// read for the first time fails its checksum.
     pub fn search(&self, query: &Embedding, search: &Search<'_>) -> Result<Answer, IndexError> {
         self.check_dim(query)?;
         if let Some(found) = search.ef.filter(|ef| !(1..=EF_MAX).contains(ef)) {
             return Err(IndexError::Ef { found });
         }
         let ef = search.ef.unwrap_or_else(|| default_ef(search.k)).max(search.k);
-        if let Some(filter) = search.filter {
-            let neighbors = self.scan_filtered(query, search.k, filter);
-            return Ok(Answer { neighbors, plan: Plan::Scan });
+        let scan_ratio = self.shared.options.scan_ratio;
+        let wanted = Wanted { query: query.as_slice(), k: search.k, ef, filter: search.filter, scan_ratio };
+        let state = self.shared.snapshot();
+        let mut best = Best::new(wanted.k);
+        let (mut plan, mut largest) = (Plan::Scan, 0);
+        for layer in state.layers().filter(|layer| layer.len() > 0) {
+            let (found, way) = layer.nearest(&wanted);
+            best = best.merge(found);
+            (plan, largest) = if layer.len() > largest { (way, layer.len()) } else { (plan, largest) };
         }
-        let walked = self.graph.as_ref().and_then(|graph| self.walk(graph, query, search.k, ef));
-        Ok(match walked {
-            Some(neighbors) => Answer { neighbors, plan: Plan::Walk },
-            None => Answer { neighbors: self.scan(query, search.k), plan: Plan::Scan },
-        })
-    }
-
-    fn scan_filtered(&self, query: &Embedding, k: usize, filter: &PointSet) -> Vec<Neighbor> {
-        let mut best = Best::new(k);
-        for slot in 0..self.nodes.len() {
-            let node = self.nodes.get(slot);
-            let score = self.dot.product(query.as_slice(), node.vector());
-            node.for_each_id(|id| {
-                if filter.contains(id.0) {
-                    best.offer(Neighbor { id, score });
-                }
-                true
-            });
+        for Part { segment, .. } in &state.segments {
+            let (found, way) = segment.nearest(&wanted)?;
+            best = best.merge(found);
+            (plan, largest) = if segment.len() > largest { (way, segment.len()) } else { (plan, largest) };
         }
-        best.into_sorted()
+        Ok(Answer { neighbors: best.into_sorted(), plan })
     }
 
     /// As [`Index::nearest`], by comparing the query with every live vector, on all cores.
     ///
     /// # Errors
-    /// [`IndexError::WrongDimension`].
+    /// [`IndexError::WrongDimension`], [`IndexError::Damaged`].
     pub fn nearest_exact(&self, query: &Embedding, k: usize) -> Result<Vec<Neighbor>, IndexError> {
         self.check_dim(query)?;
-        Ok(self.scan(query, k))
-    }
-
-    /// Looks for every live vector in the graph by itself, on all cores, and sets those aside that are
-    /// not found (and back those that are). Returns how many are set aside: [`Index::stragglers`].
-    /// After it, until the next insert, every live point finds itself.
-    pub fn audit(&self) -> usize {
-        if let Some(graph) = &self.graph {
-            (0..self.nodes.len()).into_par_iter().for_each(|slot| self.settle(graph, slot));
+        let wanted = Wanted { query: query.as_slice(), k, ef: k, filter: None, scan_ratio: 0 };
+        let state = self.shared.snapshot();
+        let mut best = Best::new(k);
+        for layer in state.layers() {
+            best = best.merge(layer.scan(&wanted));
         }
-        self.stragglers()
+        for Part { segment, .. } in &state.segments {
+            best = best.merge(segment.scan(&wanted)?);
+        }
+        Ok(best.into_sorted())
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks for every vector of the live layer by itself, on all cores, and sets those aside that are
+    /// not found (and back those that are). Returns how many are set aside: [`Index::stragglers`].
+    /// After it, until the next insert, every live point finds itself; points of segments always do.
+    pub fn audit(&self) -> usize {
+        self.shared.snapshot().layers().map(|layer| layer.audit()).sum()
+    }
+
+    /// Seals what is live, does all background work that is due, and returns when it is done.
+    ///
+    /// # Errors
+    /// [`IndexError::Io`], [`IndexError::Damaged`]: what could not be sealed stays live.
+    pub fn seal(&self) -> Result<(), IndexError> {
+        self.rotate(1, None);
+        self.settle()
+    }
+
+    /// Has the files of the index catch up with its owner: everything inserted and removed so far is
+    /// sealed in the background, and [`Index::mark`] is `mark` from then on.
+    pub fn checkpoint(&self, mark: u64) {
+        self.rotate(1, Some(mark));
+    }
+
+    /// Does all background work that is due, and returns when it is done.
+    ///
+    /// # Errors
+    /// As [`Index::seal`].
+    pub fn settle(&self) -> Result<(), IndexError> {
+        self.upkeep.as_ref().map_or(Ok(()), |upkeep| upkeep.settle(&self.shared))
+    }
+
+    /// Teaches the index about queries of the kind it will be asked: walks for similar ones get shorter.
+    /// They are kept for the segments of later points too. Matters where queries are not of the kind of
+    /// the points, such as texts in an index of images.
+    ///
+    /// # Errors
+    /// [`IndexError::WrongDimension`]; [`IndexError::Io`], [`IndexError::Damaged`].
+    pub fn learn_queries(&self, queries: &[Embedding]) -> Result<(), IndexError> {
+        queries.iter().try_for_each(|query| self.check_dim(query))?;
+        let all = Arc::new(queries.to_vec());
+        *self.shared.training.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&all);
+        self.upkeep.as_ref().map_or(Ok(()), |upkeep| upkeep.learn(&self.shared, &all))
+    }
+
+    /// Sets a live layer of at least so many points aside for sealing.
+    fn rotate(&self, least: usize, mark: Option<u64>) {
+        let Some(upkeep) = &self.upkeep else { return };
+        {
+            let mut state = self.shared.state_mut();
+            if state.live.len() >= least || (mark.is_some() && state.live.len() > 0) {
+                let fresh = Arc::new(Live::new(self.shared.dim, &self.shared.options));
+                let layer = std::mem::replace(&mut state.live, fresh);
+                state.sealing.push(Sealing { layer, mark });
+            } else if mark.is_some() {
+                // Nothing to seal: the mark is reached with what is being sealed, or at once.
+                let layer = Arc::new(Live::new(self.shared.dim, &self.shared.options));
+                state.sealing.push(Sealing { layer, mark });
+            } else {
+                return;
+            }
+        }
+        upkeep.wake();
+    }
+
+    /// Removes points whose removal came before they were in.
+    fn take_back_removed(&self, ids: &[PointId]) {
+        let early: Vec<PointId> = {
+            let removed = self.shared.removed();
+            ids.iter().copied().filter(|id| removed.contains(id.0)).collect()
+        };
+        for id in early {
+            self.remove(id);
+        }
     }
 
     fn check_dim(&self, embedding: &Embedding) -> Result<(), IndexError> {
-        if embedding.dim() == self.dim {
+        if embedding.dim() == self.shared.dim {
             Ok(())
         } else {
-            Err(IndexError::WrongDimension { expected: self.dim, found: embedding.dim() })
+            Err(IndexError::WrongDimension { expected: self.shared.dim, found: embedding.dim() })
         }
     }
+}
 
-    /// Only a graph gains from sharing nodes; a scan is about speed of appending.
-    fn fingerprint(&self, embedding: &Embedding) -> Option<u64> {
-        self.graph.as_ref().map(|_| self.fingerprints.of(embedding))
+impl Shared {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a point under the registry's lock; from here on, searches see it.
-    fn register(
-        &self,
-        registry: &mut Registry,
-        id: PointId,
-        embedding: &Embedding,
-        fingerprint: Option<u64>,
-    ) -> Result<Inserted, IndexError> {
-        let inserted = registry.insert(&self.nodes, id, embedding, fingerprint)?;
-        if let Inserted::New(slot) | Inserted::Revived(slot) = inserted {
-            if self.graph.is_some() {
-                self.set_aside(slot, true);
-            }
-            self.live_nodes.fetch_add(1, Ordering::AcqRel);
-        }
-        if inserted != Inserted::Known {
-            self.live_points.fetch_add(1, Ordering::AcqRel);
-        }
-        Ok(inserted)
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self, graph: &Graph, inserted: Inserted) {
-        if let Inserted::New(slot) = inserted {
-            graph.link(slot, self.nodes.get(slot).vector());
-        }
+    /// The parts of this moment.
+    pub(crate) fn snapshot(&self) -> State {
+        self.state().clone()
     }
 
-    fn settle_inserted(&self, graph: &Graph, inserted: Inserted) {
-        if let Inserted::New(slot) | Inserted::Revived(slot) = inserted {
-            self.settle(graph, slot);
-        }
+    pub(crate) fn removed(&self) -> MutexGuard<'_, PointSet> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Examines the next vector in turn, so that none stays cut off for longer than it takes to
-    /// insert as many vectors as there are.
-    fn examine_older(&self, graph: &Graph) {
-        let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
-        self.settle(graph, turn % self.nodes.len().max(1));
+    pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets a live node aside exactly if the graph does not lead to it. Dead ones are not touched:
-    /// they left with their last point, and what brings them back settles them.
-    fn settle(&self, graph: &Graph, slot: Slot) {
-        if self.nodes.get(slot).is_live() {
-            self.set_aside(slot, !self.leads_to(graph, slot));
-        }
+    pub(crate) fn training(&self) -> Arc<Vec<Embedding>> {
+        Arc::clone(&self.training.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    /// The live layer and those being sealed.
+    fn layers(&self) -> impl Iterator<Item = &Arc<Live>> {
+        std::iter::once(&self.live).chain(self.sealing.iter().map(|sealing| &sealing.layer))
     }
 
-    /// Whether a search for a vector by itself, of the effort any search has, meets it. A vector in a
-    /// crowd of more than a list's length that differ by rounding only is as good as met.
-    fn leads_to(&self, graph: &Graph, slot: Slot) -> bool {
-        let vector = self.nodes.get(slot).vector();
-        let probe = graph.walk(vector, EF_PROBE);
-        if probe.iter().any(|found| found.slot == slot) {
-            return true;
-        }
-        let list = graph.walk(vector, EF_DEFAULT);
-        list.iter().any(|found| found.slot == slot)
-            || (list.len() == EF_DEFAULT && list.iter().all(|found| found.distance <= SAME))
+    /// Whether a point is, or was, somewhere else than in the live layer.
+    fn is_sealed(&self, id: PointId) -> bool {
+        self.sealing.iter().any(|sealing| sealing.layer.knows(id))
+            || self.segments.iter().any(|part| part.segment.knows(id))
     }
 
-    fn set_aside(&self, slot: Slot, aside: bool) {
-        // Most of the time nothing changes, and readers do not wait for readers.
-        if self.aside.read().unwrap_or_else(PoisonError::into_inner).contains(&slot) == aside {
-            return;
-        }
-        let mut set = self.aside.write().unwrap_or_else(PoisonError::into_inner);
-        if aside {
-            set.insert(slot);
-        } else {
-            set.remove(&slot);
-        }
-    }
-
-    /// Searches the graph and the vectors set aside. `None` where a scan is the better way: it costs
-    /// no more, or the list would get too long, or the nodes found have too few live points.
-    fn walk(&self, graph: &Graph, query: &Embedding, k: usize, ef: usize) -> Option<Vec<Neighbor>> {
-        let live = self.live_nodes.load(Ordering::Acquire);
-        let wanted = k.min(self.len());
-        if wanted == 0 {
-            return None;
-        }
-        let query: Arc<[f32]> = Arc::from(query.as_slice());
-        // Dead nodes take places in the list: keep as many more as there are of them.
-        let mut ef = ef.saturating_mul(live + self.tombstones()) / live.max(1);
-        while ef <= EF_MAX && live > self.scan_ratio.saturating_mul(ef) {
-            let found = self.walk_once(graph, &query, k, ef);
-            if found.len() >= wanted {
-                return Some(found);
-            }
-            ef = ef.saturating_mul(4);
-        }
-        None
-    }
-
-    fn walk_once(&self, graph: &Graph, query: &Arc<[f32]>, k: usize, ef: usize) -> Vec<Neighbor> {
-        // First the ones set aside, then the graph: a vector leaves the former only when it is in the
-        // latter, so none is missed in between.
-        let aside: Vec<Slot> =
-            self.aside.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        let walked = graph.walk(query, ef);
-        let slots = walked.iter().map(|found| found.slot).filter(|slot| aside.binary_search(slot).is_err());
-        let mut best = Best::new(k);
-        for slot in aside.iter().copied().chain(slots) {
-            self.offer(&mut best, query, slot);
-        }
-        best.into_sorted()
-    }
-
-    fn offer(&self, best: &mut Best, query: &[f32], slot: Slot) {
-        let node = self.nodes.get(slot);
-        if node.is_live() {
-            best.offer_node(node, self.dot.product(query, node.vector()));
-        }
-    }
-
-    fn scan(&self, query: &Embedding, k: usize) -> Vec<Neighbor> {
-        let (query, len) = (query.as_slice(), self.nodes.len());
-        let part = |from: u32, to: u32| {
-            let mut best = Best::new(k);
-            for slot in from..to {
-                self.offer(&mut best, query, slot);
-            }
-            best
-        };
-        if len as usize * self.dim <= SCAN_ALONE {
-            return part(0, len).into_sorted();
-        }
-        (0..len.div_ceil(SCAN_TASK))
-            .into_par_iter()
-            .map(|task| part(task * SCAN_TASK, (task * SCAN_TASK).saturating_add(SCAN_TASK).min(len)))
-            .reduce(|| Best::new(k), Best::merge)
-            .into_sorted()
+    fn knows(&self, id: PointId) -> bool {
+        self.live.knows(id) || self.is_sealed(id)
     }
 }
 
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Index")
-            .field("dim", &self.dim)
-            .field("kind", &if self.graph.is_some() { Kind::Graph } else { Kind::Exact })
+            .field("dim", &self.dim())
+            .field("kind", &self.shared.options.kind)
             .field("len", &self.len())
             .field("tombstones", &self.tombstones())
-            .field("stragglers", &self.stragglers())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

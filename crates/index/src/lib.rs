@@ -20,13 +20,17 @@
 mod dot;
 mod graph;
 mod index;
+mod live;
+mod manifest;
 mod nodes;
 mod options;
 mod rank;
 mod registry;
+mod sealed;
 mod search;
+mod upkeep;
 
-pub use index::Index;
+pub use index::{Index, IndexStats};
 pub use options::{CONNECTIONS_MAX, CONNECTIONS_MIN, EF_DEFAULT, IndexError, IndexOptions, Kind, default_ef};
 pub use rank::Neighbor;
 pub use search::{Answer, Plan, PointSet, Search};

@@ -3,9 +3,12 @@
 //! Owns: the options with their defaults and bounds, and the errors of the crate. Deliberately
 //! absent: reading options from files or flags, which belongs to the binary.
 
+use std::path::{Path, PathBuf};
+
 use diptych_core::limits::{DIM_MAX, EF_MAX};
 
 use crate::nodes::SLOTS_MAX;
+use crate::sealed::graph::BuildOptions;
 
 /// Fewest neighbours a vector may keep per layer: with 1 the layers have no scale.
 pub const CONNECTIONS_MIN: usize = 2;
@@ -14,6 +17,12 @@ pub const CONNECTIONS_MIN: usize = 2;
 pub const CONNECTIONS_MAX: usize = 255;
 /// Candidates of a search that names no `ef` and asks for few hits.
 pub const EF_DEFAULT: usize = 128;
+
+/// How much nearer a neighbour must be to one kept before than to the point, to be dropped, as a factor
+/// of squared distances: with 1 the graph is as sparse as that of HNSW.
+const ALPHA: f32 = 1.15;
+/// Fewest places for links without which a point is not found.
+const LIFELINES_MIN: usize = 8;
 
 /// How neighbours are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +48,8 @@ pub struct IndexOptions {
     pub ef_construction: usize,
     /// Vectors expected, for sizing tables; more or fewer are fine.
     pub expected_points: usize,
+    /// Live points from which the live graph is sealed in the background.
+    pub seal_at: usize,
     /// Live vectors per unit of `ef` up to which a search scans them instead of walking the graph:
     /// there the scan costs no more, and it is exact. 0 always walks.
     pub scan_ratio: usize,
@@ -50,7 +61,8 @@ impl Default for IndexOptions {
             kind: Kind::Graph,
             max_connections: 16,
             ef_construction: 200,
-            expected_points: 10_000,
+            expected_points: 4096,
+            seal_at: 4096,
             scan_ratio: 48,
         }
     }
@@ -91,14 +103,58 @@ pub enum IndexError {
         /// What was asked.
         found: usize,
     },
+    /// A file of the index cannot be read or written.
+    #[error("cannot {doing} {}: {reason}; check the disk and the permissions", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// A file of the index is not what was written.
+    #[error("the index file {} is damaged: {what}; delete it, the index is built again from the store", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// No room for another distinct vector.
     #[error("the index holds {SLOTS_MAX} distinct vectors, its most; open another collection")]
     Full,
 }
 
+impl IndexError {
+    pub(crate) fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
+        Self::Io { doing, path: path.to_owned(), reason: error.to_string() }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: &str) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.to_owned() }
+    }
+}
+
 impl IndexOptions {
+    /// How segments are built: `max_connections` counts as in HNSW, whose lowest layer has twice as
+    /// many; here there is only that layer, with half as many again.
+    pub(crate) fn build_options(&self) -> BuildOptions {
+        let degree = 3 * self.max_connections;
+        BuildOptions {
+            degree,
+            chosen: 2 * self.max_connections,
+            extra: degree.div_ceil(3).max(LIFELINES_MIN),
+            ef: self.ef_construction,
+            alpha: ALPHA,
+        }
+    }
+
     /// Checks the bounds, before the graph library sees them.
-    pub(crate) fn check(&self) -> Result<(), IndexError> {
+    pub(crate) fn check(&self, dim: usize) -> Result<(), IndexError> {
+        if !(1..=DIM_MAX).contains(&dim) {
+            return Err(IndexError::Dimensions { dim });
+        }
         if !(CONNECTIONS_MIN..=CONNECTIONS_MAX).contains(&self.max_connections) {
             return Err(IndexError::Connections { found: self.max_connections });
         }

@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 use diptych_core::PointId;
 
 use crate::nodes::Node;
+use crate::search::PointSet;
 
 /// A point near a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,12 +59,22 @@ impl Best {
         Self { k, heap: BinaryHeap::new() }
     }
 
-    /// Offers all live points of a node. Points of one node share its score, so their id order is
+    /// Neighbours kept so far.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether a neighbour of this score may be kept.
+    pub(crate) fn takes(&self, score: f32) -> bool {
+        self.heap.len() < self.k || self.heap.peek().is_some_and(|worst| score >= worst.0.score)
+    }
+
+    /// Offers all live points of a node that a filter names. Points of one node share its score, so their id order is
     /// their rank order, and the first refused one ends the node.
-    pub(crate) fn offer_node(&mut self, node: &Node, score: f32) {
-        let hopeless = self.heap.len() >= self.k && self.heap.peek().is_none_or(|w| score < w.0.score);
-        if !hopeless {
-            node.for_each_id(|id| self.offer(Neighbor { id, score }));
+    pub(crate) fn offer_node(&mut self, node: &Node, score: f32, filter: Option<&PointSet>) {
+        if self.takes(score) {
+            let counts = |id: PointId| filter.is_none_or(|filter| filter.contains(id.0));
+            node.for_each_id(|id| !counts(id) || self.offer(Neighbor { id, score }));
         }
     }
 

@@ -102,6 +102,11 @@ impl Registry {
         }
     }
 
+    /// Whether the id is live, or was ever.
+    pub(crate) fn knows(&self, id: PointId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     /// Live ids, in id order.
     pub(crate) fn ids(&self) -> Vec<PointId> {
         let mut ids: Vec<PointId> =

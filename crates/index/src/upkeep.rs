@@ -1,0 +1,305 @@
+//! Background work: sealing, merging, teaching, and putting the results in force.
+//!
+//! Owns: when each is due, one such job at a time, and the thread they run on. Deliberately absent: how a
+//! segment is built. Searches, inserts and removals go on during every job; a result appears at once.
+//!
+//! Segments of about one size are merged when there are [`FAN`] of them, so that there are few, and each
+//! point is written again only a logarithmic number of times. The largest keeps its links, and only the
+//! points of the others are linked anew. A segment of which too much is dead is built again without it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+use diptych_core::Embedding;
+
+use crate::IndexError;
+use crate::index::{Part, Sealing, Shared};
+use crate::manifest::{Files, Manifest, links_path, points_path};
+use crate::sealed::build;
+use crate::sealed::links::LinkTable;
+use crate::sealed::points::{Points, Staged};
+use crate::sealed::segment::Segment;
+
+/// Segments of one size that are merged.
+const FAN: usize = 4;
+/// Share of dead slots, one in so many, beyond which a segment is built again.
+const DEAD_SHARE: usize = 5;
+
+/// The worker of one index.
+pub(crate) struct Upkeep {
+    signal: Arc<Signal>,
+    /// Held during a job.
+    jobs: Arc<Mutex<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Signal {
+    due: Mutex<bool>,
+    woken: Condvar,
+    stop: AtomicBool,
+}
+
+/// One piece of work.
+enum Job {
+    Seal(Sealing),
+    Merge { base: Option<Part>, others: Vec<Part> },
+}
+
+impl Upkeep {
+    /// Starts the worker.
+    pub(crate) fn start(shared: &Arc<Shared>) -> Self {
+        let (signal, jobs) = (Arc::<Signal>::default(), Arc::<Mutex<()>>::default());
+        let thread = {
+            let (signal, jobs, shared) = (Arc::clone(&signal), Arc::clone(&jobs), Arc::downgrade(shared));
+            std::thread::Builder::new()
+                .name("diptych-upkeep".into())
+                .spawn(move || run(&signal, &jobs, &shared))
+                .ok()
+        };
+        Self { signal, jobs, thread }
+    }
+
+    /// Says that there may be work.
+    pub(crate) fn wake(&self) {
+        *self.signal.due.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.signal.woken.notify_one();
+    }
+
+    /// Does all work that is due, here, on all cores.
+    pub(crate) fn settle(&self, shared: &Shared) -> Result<(), IndexError> {
+        let jobs = lock(&self.jobs);
+        work_off(shared, &jobs, &|| false)
+    }
+
+    /// Makes points a segment, here, on all cores.
+    pub(crate) fn insert_segment(&self, shared: &Shared, staged: Staged) -> Result<(), IndexError> {
+        if staged.len() == 0 {
+            return Ok(());
+        }
+        let jobs = lock(&self.jobs);
+        build_and_publish(shared, &jobs, staged, None, &[], None)?;
+        work_off(shared, &jobs, &|| false)
+    }
+
+    /// Teaches all segments about queries, here, on all cores.
+    pub(crate) fn learn(&self, shared: &Shared, queries: &[Embedding]) -> Result<(), IndexError> {
+        let jobs = lock(&self.jobs);
+        let queries: Vec<&[f32]> = queries.iter().map(Embedding::as_slice).collect();
+        for part in shared.snapshot().segments {
+            if let Some(links) = build::relearn(&part.segment, &queries)? {
+                publish_links(shared, &jobs, &part, links)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.signal.stop.store(true, Ordering::Release);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported; nothing here depends on it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(jobs: &Mutex<()>) -> MutexGuard<'_, ()> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The worker: waits for work and does it on half of the cores, so that searches keep the others.
+fn run(signal: &Signal, jobs: &Mutex<()>, shared: &Weak<Shared>) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads((cores / 2).max(1))
+        .thread_name(|i| format!("diptych-upkeep-{i}"))
+        .build();
+    let Ok(pool) = pool else { return };
+    loop {
+        {
+            let mut due = signal.due.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*due {
+                due = signal.woken.wait(due).unwrap_or_else(PoisonError::into_inner);
+            }
+            *due = false;
+        }
+        let stop = || signal.stop.load(Ordering::Acquire);
+        let Some(shared) = shared.upgrade().filter(|_| !stop()) else { return };
+        // What fails stays as it is, searchable; the next wake-up, or the owner's `settle`, tries again
+        // and reports it.
+        let _ = pool.install(|| work_off(&shared, &lock(jobs), &stop));
+    }
+}
+
+/// Does work until none is due.
+fn work_off(shared: &Shared, jobs: &MutexGuard<'_, ()>, stop: &dyn Fn() -> bool) -> Result<(), IndexError> {
+    while !stop() {
+        let Some(job) = next_job(shared) else { break };
+        match job {
+            Job::Seal(sealing) => {
+                let mut staged = Staged::new(shared.dim);
+                sealing.layer.for_each_point(|id, vector| staged.push(id, vector));
+                build_and_publish(shared, jobs, staged, None, &[], Some(&sealing))?;
+            }
+            Job::Merge { base, others } => merge(shared, jobs, base, others)?,
+        }
+    }
+    Ok(())
+}
+
+fn next_job(shared: &Shared) -> Option<Job> {
+    let state = shared.snapshot();
+    if let Some(sealing) = state.sealing.first() {
+        return Some(Job::Seal(sealing.clone()));
+    }
+    let mostly_dead = |part: &Part| part.segment.dead_slots() * DEAD_SHARE > part.segment.points().slots();
+    if let Some(part) = state.segments.iter().find(|part| mostly_dead(part)) {
+        return Some(Job::Merge { base: None, others: vec![part.clone()] });
+    }
+    let tier =
+        |part: &Part| (part.segment.points().slots().max(1) / shared.options.seal_at.max(1)).max(1).ilog(FAN);
+    for part in &state.segments {
+        let mut same: Vec<Part> = state.segments.iter().filter(|p| tier(p) <= tier(part)).cloned().collect();
+        if same.len() >= FAN {
+            same.sort_by_key(|part| part.segment.points().slots());
+            let base = same.pop();
+            return Some(Job::Merge { base, others: same });
+        }
+    }
+    None
+}
+
+fn merge(
+    shared: &Shared,
+    jobs: &MutexGuard<'_, ()>,
+    base: Option<Part>,
+    others: Vec<Part>,
+) -> Result<(), IndexError> {
+    let mut staged = Staged::new(shared.dim);
+    if let Some(base) = &base {
+        base.segment.stage_all(&mut staged)?;
+    }
+    for part in &others {
+        for point in part.segment.live_points() {
+            let (id, vector) = point?;
+            staged.push(id, vector);
+        }
+    }
+    let merged: Vec<Part> = base.iter().cloned().chain(others).collect();
+    let base = base.map(|part| part.segment);
+    build_and_publish(shared, jobs, staged, base.as_deref(), &merged, None)
+}
+
+/// Builds a segment and puts it in the place of older ones, or of a layer.
+fn build_and_publish(
+    shared: &Shared,
+    _jobs: &MutexGuard<'_, ()>,
+    staged: Staged,
+    base: Option<&Segment>,
+    replaced: &[Part],
+    sealed: Option<&Sealing>,
+) -> Result<(), IndexError> {
+    let training = shared.training();
+    let queries: Vec<&[f32]> = training.iter().map(Embedding::as_slice).collect();
+    let new = if staged.len() > 0 {
+        let (points, links) = build::build(staged, base, shared.options.build_options(), &queries)?;
+        Some(place(shared, points, links)?)
+    } else {
+        None
+    };
+    {
+        // No removal between the look at what was removed and the appearance of the segment.
+        let removed = shared.removed();
+        if let Some(part) = &new {
+            part.segment.remove_all(&removed);
+        }
+        let mut state = shared.state_mut();
+        state.segments.retain(|part| !replaced.iter().any(|old| old.segment.is(&part.segment)));
+        state.segments.extend(new);
+        if let Some(sealed) = sealed {
+            state.sealing.retain(|sealing| !Arc::ptr_eq(&sealing.layer, &sealed.layer));
+        }
+    }
+    commit(shared, sealed.and_then(|sealing| sealing.mark))
+}
+
+/// Puts a segment into files, if the index has a directory.
+fn place(shared: &Shared, points: Points, links: LinkTable) -> Result<Part, IndexError> {
+    let Some(dir) = &shared.dir else {
+        return Ok(Part { segment: Arc::new(Segment::new(points, links)), files: None });
+    };
+    let files = {
+        let mut manifest = shared.manifest();
+        manifest.next += 2;
+        Files { points: manifest.next - 2, links: manifest.next - 1 }
+    };
+    points.write(&points_path(dir, files.points))?;
+    links.write(&links_path(dir, files.links))?;
+    drop((points, links));
+    open_segment(dir, files)
+}
+
+fn publish_links(
+    shared: &Shared,
+    _jobs: &MutexGuard<'_, ()>,
+    old: &Part,
+    links: LinkTable,
+) -> Result<(), IndexError> {
+    let (links, files) = match (&shared.dir, old.files) {
+        (Some(dir), Some(files)) => {
+            let number = {
+                let mut manifest = shared.manifest();
+                manifest.next += 1;
+                manifest.next - 1
+            };
+            let path = links_path(dir, number);
+            links.write(&path)?;
+            let links = LinkTable::open(&path, old.segment.points().slots())?;
+            (links, Some(Files { links: number, ..files }))
+        }
+        _ => (links, None),
+    };
+    let new = Part { segment: Arc::new(old.segment.relinked(links)), files };
+    for part in &mut shared.state_mut().segments {
+        if part.segment.is(&old.segment) {
+            *part = new.clone();
+        }
+    }
+    commit(shared, None)
+}
+
+/// Writes down which files are in force.
+fn commit(shared: &Shared, mark: Option<u64>) -> Result<(), IndexError> {
+    let mut manifest = shared.manifest();
+    manifest.mark = mark.unwrap_or(manifest.mark).max(manifest.mark);
+    let Some(dir) = &shared.dir else { return Ok(()) };
+    manifest.dim = shared.dim as u64;
+    // Removals first: one that is noted although its segment is gone does no harm.
+    let removed = shared.removed().clone();
+    let state = shared.snapshot();
+    manifest.segments = state.segments.iter().filter_map(|part| part.files).collect();
+    manifest.removed = state
+        .segments
+        .iter()
+        .map(|part| part.segment.dead_among(&removed))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .fold(crate::PointSet::new(), |all, some| all | some);
+    manifest.write(dir)
+}
+
+/// Opens the segments that a manifest names.
+pub(crate) fn open_segments(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>, IndexError> {
+    manifest.segments.iter().map(|&files| open_segment(dir, files)).collect()
+}
+
+fn open_segment(dir: &Path, files: Files) -> Result<Part, IndexError> {
+    let points = Points::open(&points_path(dir, files.points))?;
+    let links = LinkTable::open(&links_path(dir, files.links), points.slots())?;
+    Ok(Part { segment: Arc::new(Segment::new(points, links)), files: Some(files) })
+}
