@@ -5,7 +5,7 @@ CARGO := . .ci/env && cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test check bench bench-encode setup build fmt clippy unit docs
+.PHONY: demo test check bench bench-ann bench-encode setup build fmt clippy unit docs
 
 demo: setup
 	@[ -x $(TARGET)/release/diptych ] || echo "Building. The first build compiles RocksDB: 20 to 30 minutes on two cores, seconds after that."
@@ -24,6 +24,11 @@ bench: setup
 bench-encode:
 	@command -v python3 >/dev/null || { echo "bench-encode: python3 is missing; the peers are compared by a Python script (3.9 or newer)" >&2; exit 1; }
 	python3 -B benches/encode/run.py --cache $(TARGET)/bench-encode $(ARGS)
+
+# The same, and 1 GB of disk; ARGS="--n 100000,1000000" needs 20 GB of memory and some hours.
+bench-ann: setup
+	@command -v python3 >/dev/null || { echo "bench-ann: python3 is missing; the peers are measured by a Python script (3.9 or newer)" >&2; exit 1; }
+	. .ci/env && python3 -B benches/ann/run.py --cache $(TARGET)/bench-ann $(ARGS)
 
 setup:
 	@.ci/setup

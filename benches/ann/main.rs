@@ -4,7 +4,7 @@
 //! `peers.py` beside this file writes for other libraries. `make bench-ann` runs both in turn through
 //! `run.py`, for which this program also serves as a worker: it builds, then answers one request per
 //! line of standard input (`batch MODALITY EF THREADS`, `singles MODALITY EF COUNT`, `recall100
-//! MODALITY EF`) with one line of JSON. Deliberately absent: the peers, tables and ratios.
+//! MODALITY EF`, `filtered MODALITY SHARE EF COUNT`) with one line of JSON. Deliberately absent: the peers, tables and ratios.
 //!
 //! - `cargo bench --bench ann -- --generate --n 100000 --data DIR` makes a set,
 //! - `cargo bench --bench ann -- --data DIR --threads 1,2 --json FILE` measures on it,
@@ -152,6 +152,10 @@ fn main() -> Result<()> {
     if args.generate {
         return generate(&args);
     }
+    if args.worker == Some(Variant::DiptychQueries) && !ours::QUERY_EDGES {
+        println!("{}", json!({"unavailable": "the index knows no query-aware edges yet"}));
+        return Ok(());
+    }
     let data = DataSet::read(&args.data)?;
     let mut output = Output::open(args.json.as_ref())?;
     if args.inserts {
@@ -289,12 +293,11 @@ impl Output {
     }
 }
 
-/// The worker: first what the build cost, or that there is no such variant; then one answer per line.
+/// The worker: first what the build cost, then one answer per line.
 fn serve(bench: &mut Bench, variant: Variant) -> Result<()> {
     let mut out = std::io::stdout();
-    if variant == Variant::DiptychQueries && !bench.learn_queries()? {
-        writeln!(out, "{}", json!({"unavailable": "the index knows no query-aware edges yet"}))?;
-        return Ok(());
+    if variant == Variant::DiptychQueries {
+        bench.learn_queries()?;
     }
     writeln!(out, "{}", serde_json::to_string(&bench.built)?)?;
     for line in std::io::stdin().lock().lines() {
@@ -318,6 +321,7 @@ fn answer(bench: &mut Bench, request: &str) -> Result<Value> {
         ["singles", name, ef, count] => {
             serde_json::to_value(bench.singles(modality(name)?, ef.parse()?, count.parse()?)?)?
         }
+        ["filtered", ..] => json!({"unavailable": "the index takes no filter yet"}),
         ["recall100", name, ef] => json!({"recall100": bench.recall100(modality(name)?, ef.parse()?)?}),
         _ => bail!("cannot answer {request:?}; the requests are in the head of benches/ann/main.rs"),
     })

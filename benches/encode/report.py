@@ -1,17 +1,15 @@
 """The tables of the encoder benchmark.
 
 Owns: the facts that make a measurement comparable (machine, commit, date, versions, what else ran), the
-targets, and the Markdown section in benches/RESULTS.md. Does not own any measurement.
+targets, and the text of the section in benches/RESULTS.md. Does not own any measurement.
 """
 
 import datetime
 import re
-import subprocess
 
 import machine
-import prepare
+from side_by_side import ROOT, commit, output
 
-BEGIN, END = "<!-- bench-encode: begin -->", "<!-- bench-encode: end -->"
 # Least ratio to ONNX Runtime by case, and to ONNX Runtime at the padded length.
 IMAGE_TARGETS = {8: 1.0, 32: 1.0}
 TEXT_TARGETS = {8: 1.2, 16: 1.2}
@@ -22,34 +20,22 @@ INT8_IMAGE_TARGET = 1.5
 INT8_PADDED_TARGET = 8.0
 INT8_COSINE_TARGET = 0.995
 MEMORY_TARGET_MB = 500
-# Above this share of the processor for other programs, no target is called met or missed: peers whose
-# threads wait for each other lose more than those that share out work as they go.
-BUSY = 0.05
 
 
 def facts(arguments, onnxruntime):
-    lock = (prepare.ROOT / "Cargo.lock").read_text()
+    lock = (ROOT / "Cargo.lock").read_text()
     candle = re.search(r'name = "candle-transformers"\nversion = "([^"]+)"', lock)
-    dirty = run("git", "status", "--porcelain", "--untracked-files=no", ":!benches/RESULTS.md")
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": run("git", "rev-parse", "--short", "HEAD") + (" with local changes" if dirty else ""),
+        "commit": commit(),
         "machine": machine.describe(),
         "threads": arguments.threads,
         "repeats": arguments.repeats,
         "slices": arguments.slices,
         "onnxruntime": onnxruntime,
         "candle": candle.group(1) if candle else "unknown",
-        "rustc": run("rustc", "--version"),
+        "rustc": output("rustc", "--version"),
     }
-
-
-def run(*command):
-    try:
-        found = subprocess.run(command, cwd=prepare.ROOT, stdout=subprocess.PIPE, text=True)
-    except OSError:
-        return "unknown"
-    return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
 def title(case):
@@ -65,18 +51,9 @@ def ratio(value):
 def against(value, target, known):
     if target is None:
         return ""
-    if (known["others"] or 0) > BUSY:
+    if (known["others"] or 0) > machine.BUSY:
         return f"{target:g}: measure again"
     return f"{target:g}: {'met' if value >= target else 'missed'}"
-
-
-def disturbance(others):
-    if others is None:
-        return "What other programs took of the processor is not known on this system."
-    took = f"Other programs took {others:.0%} of the processor meanwhile"
-    if others > BUSY:
-        return f"{took}: too much for a verdict, measure again on an idle machine."
-    return f"{took}."
 
 
 def markdown(results):
@@ -88,7 +65,7 @@ def markdown(results):
         "",
         f"{known['machine']}. Commit {known['commit']}, {known['date']}. ONNX Runtime "
         f"{known['onnxruntime']}, candle-transformers {known['candle']}, {known['rustc']}. "
-        f"CLIP ViT-B/32, random weights, f32, {known['threads']} threads each. {disturbance(known['others'])}",
+        f"CLIP ViT-B/32, random weights, f32, {known['threads']} threads each. {machine.disturbance(known['others'])}",
         "",
         f"One run, the peers in turn slice by slice: {known['repeats']} repeats of {known['slices']} rounds. "
         "A ratio is taken within each round; given are the median of the repeats' medians and the lowest "
@@ -201,14 +178,3 @@ def profile_table(case, whole, rows):
     lines.append(f"{'all products':63} {gflop:8.3f} {total * 1e3:9.2f} {gflop / total:7.1f} {total / whole:7.1%}")
     lines.append(f"{'everything else':63} {'':8} {(whole - total) * 1e3:9.2f} {'':7} {1 - total / whole:7.1%}\n")
     return "\n".join(lines)
-
-
-def write_section(path, text):
-    """Replaces this benchmark's section of the file, or adds it."""
-    section = f"{BEGIN}\n{text}\n{END}"
-    old = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
-    if BEGIN in old and END in old:
-        new = old[: old.index(BEGIN)] + section + old[old.index(END) + len(END):]
-    else:
-        new = f"{old.rstrip()}\n\n{section}\n"
-    path.write_text(new, encoding="utf-8")

@@ -12,16 +12,19 @@ import argparse
 import collections
 import json
 import math
-import os
 import statistics
-import subprocess
+import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import machine
 import prepare
 import products
 import report
+import side_by_side
+from side_by_side import ROOT, fail, say
 
 IMAGE_CASES = [("image", 1), ("image", 8), ("image", 32)]
 TEXT_CASES = [("text", batch, tokens, tokens) for batch, tokens in ((1, 8), (1, 16), (1, 77), (8, 16), (8, 77))]
@@ -37,38 +40,15 @@ PAUSE_SECONDS = 0.05
 PROFILE_ROUNDS = 5
 
 
-class Worker:
-    """One peer in a process of its own; computes only while a request is open."""
+class Worker(side_by_side.Worker):
+    """One peer that loads the benchmark's model once."""
 
     def __init__(self, name, command, threads):
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
-        self.name = name
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        self.ready = self.reply()
-
-    def ask(self, *words):
-        try:
-            self.process.stdin.write(" ".join(map(str, words)) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # The missing reply says it.
-        return self.reply()
-
-    def reply(self):
-        line = self.process.stdout.readline()
-        answer = json.loads(line) if line else {"error": "the process ended; its message is above"}
-        if "error" in answer:
-            prepare.fail(f"worker {self.name}: {answer['error']}")
-        return answer
+        super().__init__(name, command, {"RAYON_NUM_THREADS": str(threads)})
 
     def seconds(self, case, warm, count):
         time.sleep(PAUSE_SECONDS)
         return self.ask("seconds", warm, count, *case)["seconds"] / count
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
 
 def check_agreement(workers):
@@ -80,11 +60,11 @@ def check_agreement(workers):
             rows = [unit(row) for row in workers[name].ask("vectors", *case)["vectors"]]
             reference = reference or rows
             if len(rows) != case[1] or [len(r) for r in rows] != [len(r) for r in reference]:
-                prepare.fail(f"{name} gives another number of values than {PEERS[0]} for {case}")
+                fail(f"{name} gives another number of values than {PEERS[0]} for {case}")
             difference = max(abs(a - b) for x, y in zip(reference, rows) for a, b in zip(x, y))
             if not difference <= TOLERANCE:
-                prepare.fail(f"{name} and {PEERS[0]} differ by {difference:.1e} on {case}, so a ratio of "
-                             "their speeds would say nothing")
+                fail(f"{name} and {PEERS[0]} differ by {difference:.1e} on {case}, so a ratio of "
+                     "their speeds would say nothing")
             worst = max(worst, difference)
     return worst
 
@@ -160,7 +140,7 @@ def measure(workers, arguments):
         slices.calibrate(case)
     for i in range(arguments.repeats):
         for case in cases:
-            print(f"bench-encode: repeat {i + 1} of {arguments.repeats}, {report.title(case)}", flush=True)
+            say(f"repeat {i + 1} of {arguments.repeats}, {report.title(case)}")
             slices.repeat(case)
     return slices
 
@@ -224,19 +204,15 @@ def profile(worker, config):
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--cache", type=Path, default=prepare.ROOT / "target" / "bench-encode",
+    parser.add_argument("--cache", type=Path, default=ROOT / "target" / "bench-encode",
                         help="environment, model and export are kept here (1.5 GB)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--slices", type=int, default=5, help="rounds in each repeat")
     parser.add_argument("--slice-seconds", type=float, default=0.4, help="what a slice aims at")
-    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--threads", type=int, default=side_by_side.available_cores())
     parser.add_argument("--profile", action="store_true", help="only print where our time goes")
-    parser.add_argument("--results", type=Path, default=prepare.ROOT / "benches" / "RESULTS.md")
+    parser.add_argument("--results", type=Path, default=ROOT / "benches" / "RESULTS.md")
     return parser.parse_args()
-
-
-def available_cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def main():
@@ -277,8 +253,8 @@ def main():
     (cache / "results.json").write_text(json.dumps(results, indent=1))
     text = report.markdown(results)
     print(text)
-    report.write_section(arguments.results, text)
-    print(f"bench-encode: wrote {arguments.results} and {cache / 'results.json'}")
+    side_by_side.write_section(arguments.results, text)
+    say(f"wrote {arguments.results} and {cache / 'results.json'}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import re
 import time
 from pathlib import Path
 
+# Above this share of the processor for other programs, no goal is called met or missed: peers whose
+# threads wait for each other lose more than those that share out work as they go.
+BUSY = 0.05
 VECTOR_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
@@ -27,6 +30,16 @@ def describe():
         memory = f", {kib / 2**20:.0f} GiB"
     vectors = " ".join(f for f in VECTOR_FLAGS if f in flags)
     return f"{processor}, {os.cpu_count()} cores ({vectors}){memory}, {platform.system()} {platform.machine()}"
+
+
+def disturbance(others):
+    """A sentence about the share that other programs took."""
+    if others is None:
+        return "What other programs took of the processor is not known on this system."
+    took = f"Other programs took {others:.0%} of the processor meanwhile"
+    if others > BUSY:
+        return f"{took}: too much for a verdict, measure again on an idle machine."
+    return f"{took}."
 
 
 class Others:
