@@ -144,9 +144,10 @@ def median(values):
 
 def run_filtered(worker, options, lines):
     """Sweeps of image queries under filters, on one thread; adds a line per share and ef."""
+    count = min(FILTER_QUERIES, options.singles, options.queries or FILTER_QUERIES)
     for share in SHARES:
         for ef in options.ef:
-            found = worker.ask("filtered", "image", share, ef, min(FILTER_QUERIES, options.singles))
+            found = worker.ask("filtered", "image", share, ef, count)
             if "unavailable" in found:
                 return
             lines.add({"peer": worker.name, "n": worker.ready["n"], "filter": share, "modality": "image",
