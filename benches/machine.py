@@ -1,8 +1,8 @@
 """What a reader must know of the machine to judge a measurement.
 
 Owns: the name of the processor with the vector extensions that decide the speed of products, memory,
-and how much of the processor other programs took meanwhile. Facts that a system does not tell are None
-or left out, never guessed.
+and how much of the processor other programs took meanwhile, which may forbid a verdict. Facts that a
+system does not tell are None or left out, never guessed.
 """
 
 import os

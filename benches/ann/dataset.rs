@@ -5,6 +5,7 @@
 //! Deliberately absent: how vectors are drawn (see `cliplike`).
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -20,6 +21,9 @@ pub const NEIGHBORS: usize = 100;
 /// Fewest base vectors and components the model is defined for.
 const N_MIN: usize = 1000;
 const DIM_MIN: usize = 8;
+
+/// Values written at once.
+const PART: usize = 1 << 20;
 
 /// What is to be generated.
 #[derive(Debug, Clone, Copy)]
@@ -156,10 +160,16 @@ impl DataSet {
     }
 }
 
-fn write_values<T: Copy + Sync>(path: &Path, values: &[T], bytes: fn(T) -> [u8; 4]) -> Result<()> {
-    let mut out = vec![0u8; values.len() * 4];
-    out.par_chunks_exact_mut(4).zip(values).for_each(|(b, &v)| b.copy_from_slice(&bytes(v)));
-    fs::write(path, out).with_context(|| format!("{} cannot be written", path.display()))
+/// In parts, so that a large set is not in memory twice.
+fn write_values<T: Copy>(path: &Path, values: &[T], bytes: fn(T) -> [u8; 4]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(path)?;
+        values.chunks(PART).try_for_each(|part| {
+            let part: Vec<u8> = part.iter().flat_map(|&value| bytes(value)).collect();
+            file.write_all(&part)
+        })
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 fn read_values<T: Send>(path: &Path, count: usize, value: fn([u8; 4]) -> T) -> Result<Vec<T>> {

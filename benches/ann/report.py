@@ -94,7 +94,8 @@ def markdown(facts, rows, extras):
         "",
         "Queries per second at a recall@10, log-linear between measured `ef`; `>`: the smallest `ef` reached "
         "more. One run, all engines in turn at each `ef`, medians of "
-        f"{facts['repeats']} repeats. Text queries are out of distribution for the images they search.",
+        f"{facts['repeats']} repeats. The peers are called from Python, which costs a single query some "
+        "microseconds. Text queries are out of distribution for the images they search.",
     ]
     for results in sizes:
         parts += ["", f"### {results.n:,} vectors", "", *speed_table(results), "", *latency_table(results)]
