@@ -16,6 +16,7 @@ mod cliplike;
 mod dataset;
 mod draw;
 mod exact;
+mod filtered;
 mod inserts;
 mod measure;
 mod ours;
@@ -34,6 +35,7 @@ use serde_json::{Value, json};
 
 use dataset::{DataSet, Modality, Shape};
 use exact::{percentile, rounded};
+use filtered::Filtered;
 use measure::{Batch, Bench, Built, K_LONG, Latency};
 
 #[global_allocator]
@@ -164,7 +166,7 @@ fn main() -> Result<()> {
     let queries = args.queries.unwrap_or(usize::MAX);
     let mut bench = Bench::build(data, args.params(), args.build_threads(), queries)?;
     if let Some(variant) = args.worker {
-        return serve(&mut bench, variant);
+        return serve(&mut bench, &args, variant);
     }
     sweep(&mut bench, &args, &mut output)?;
     if !args.no_query_edges && bench.learn_queries()? {
@@ -294,21 +296,24 @@ impl Output {
 }
 
 /// The worker: first what the build cost, then one answer per line.
-fn serve(bench: &mut Bench, variant: Variant) -> Result<()> {
+fn serve(bench: &mut Bench, args: &Args, variant: Variant) -> Result<()> {
     let mut out = std::io::stdout();
     if variant == Variant::DiptychQueries {
         bench.learn_queries()?;
     }
     writeln!(out, "{}", serde_json::to_string(&bench.built)?)?;
+    // A sweep asks for one filter at a time.
+    let mut filtered = None;
     for line in std::io::stdin().lock().lines() {
-        let reply = answer(bench, &line?).unwrap_or_else(|e| json!({"error": format!("{e:#}")}));
+        let reply =
+            answer(bench, &line?, args, &mut filtered).unwrap_or_else(|e| json!({"error": format!("{e:#}")}));
         writeln!(out, "{reply}")?;
         out.flush()?;
     }
     Ok(())
 }
 
-fn answer(bench: &mut Bench, request: &str) -> Result<Value> {
+fn answer(bench: &mut Bench, request: &str, args: &Args, filter: &mut Option<Filtered>) -> Result<Value> {
     let words: Vec<&str> = request.split_whitespace().collect();
     let modality = |name: &str| {
         let found = Modality::ALL.into_iter().find(|m| m.name() == name);
@@ -321,7 +326,14 @@ fn answer(bench: &mut Bench, request: &str) -> Result<Value> {
         ["singles", name, ef, count] => {
             serde_json::to_value(bench.singles(modality(name)?, ef.parse()?, count.parse()?)?)?
         }
-        ["filtered", ..] => json!({"unavailable": "the index takes no filter yet"}),
+        ["filtered", name, share, ef, count] => {
+            let (modality, share, count) = (modality(name)?, share.parse()?, count.parse()?);
+            let ready = match filter.take().filter(|f| f.asked == (modality, share, count)) {
+                Some(ready) => ready,
+                None => Filtered::new(&args.data, modality, share, count)?,
+            };
+            serde_json::to_value(bench.filtered(filter.insert(ready), ef.parse()?)?)?
+        }
         ["recall100", name, ef] => json!({"recall100": bench.recall100(modality(name)?, ef.parse()?)?}),
         _ => bail!("cannot answer {request:?}; the requests are in the head of benches/ann/main.rs"),
     })

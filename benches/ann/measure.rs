@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::dataset::{DataSet, Modality};
 use crate::exact::{percentile, rounded};
+use crate::filtered::Filtered;
 use crate::ours::{Ours, Params};
 use crate::process::{cpu_seconds, resident_bytes};
 
@@ -55,6 +56,15 @@ pub struct Batch {
 pub struct Latency {
     pub p50_us: f64,
     pub p99_us: f64,
+}
+
+/// One pass of filtered queries, on one thread.
+#[derive(Debug, Clone, Serialize)]
+pub struct FilteredBatch {
+    #[serde(flatten)]
+    pub batch: Batch,
+    /// How the index found the last answer.
+    pub plan: String,
 }
 
 /// An index and the queries it is measured with.
@@ -194,6 +204,27 @@ impl Bench {
         let found: Vec<_> =
             asked.queries.par_iter().map(|q| self.index.search(q, K_LONG, ef)).collect::<Result<_, _>>()?;
         Ok(Some(rounded(asked.recall(&found, K_LONG), 4)))
+    }
+
+    /// Queries under a filter one after the other, on a thread of a pool of one.
+    pub fn filtered(&mut self, filtered: &Filtered, ef: usize) -> Result<FilteredBatch> {
+        let pool = self.prepare_pool(1)?;
+        let (start, cpu) = (Instant::now(), cpu_seconds());
+        let answers = pool.install(|| {
+            let search = |q| self.index.search_filtered(q, filtered.k, ef, &filtered.allowed);
+            filtered.queries.iter().map(search).collect::<Result<Vec<_>, _>>()
+        })?;
+        let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        self.pools.insert(1, pool);
+        let count = answers.len() as f64;
+        let plan = answers.last().map(|answer| answer.plan.to_string()).unwrap_or_default();
+        let found: Vec<_> = answers.into_iter().map(|answer| answer.neighbors).collect();
+        let batch = Batch {
+            recall10: rounded(filtered.recall(&found), 4),
+            qps: rounded(count / seconds, 1),
+            qps_cpu: rounded(count / cpu.max(1e-9), 1),
+        };
+        Ok(FilteredBatch { batch, plan })
     }
 
     fn asked(&self, modality: Modality) -> &Asked {

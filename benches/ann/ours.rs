@@ -4,12 +4,12 @@
 //! Deliberately absent: time, memory and recall (see `measure`).
 
 use diptych_core::{Embedding, PointId};
-use diptych_index::{Index, IndexError, IndexOptions, Neighbor};
+use diptych_index::{Answer, Index, IndexError, IndexOptions, Neighbor, PointSet, Search};
 use serde::Serialize;
+use tempfile::TempDir;
 
-/// Whether the index takes edges for a kind of queries. Today's does not, and the variant with them
-/// is left out of the results.
-pub const QUERY_EDGES: bool = false;
+/// Whether the index takes edges for a kind of queries.
+pub const QUERY_EDGES: bool = true;
 
 /// What a build is told; written beside its figures.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -21,28 +21,28 @@ pub struct Params {
     pub efc: usize,
 }
 
-/// An index that is ready for queries.
-pub struct Ours(Index);
+/// An index that is ready for queries, in files that go with it.
+pub struct Ours(Index, #[allow(dead_code)] TempDir);
 
 impl Ours {
     /// Builds on the threads of the current pool.
     pub fn build(points: &[(PointId, Embedding)], params: Params) -> Result<Self, IndexError> {
         let dim = points.first().map_or(1, |(_, embedding)| embedding.dim());
-        let index = Index::new(
-            dim,
-            IndexOptions {
-                max_connections: params.m,
-                ef_construction: params.efc,
-                expected_points: points.len(),
-                ..IndexOptions::default()
-            },
-        )?;
+        let options = IndexOptions {
+            max_connections: params.m,
+            ef_construction: params.efc,
+            ..IndexOptions::default()
+        };
+        let dir = tempfile::tempdir().expect("a temporary folder can be made");
+        let index = Index::open(dir.path(), dim, options)?;
         index.insert_many(points)?;
-        Ok(Self(index))
+        index.seal()?;
+        Ok(Self(index, dir))
     }
 
     /// Adds edges for the kind of queries that these texts are; returns whether it did.
-    pub fn learn_queries(&self, _texts: &[Embedding]) -> Result<bool, IndexError> {
+    pub fn learn_queries(&self, texts: &[Embedding]) -> Result<bool, IndexError> {
+        self.0.learn_queries(texts)?;
         Ok(QUERY_EDGES)
     }
 
@@ -54,5 +54,16 @@ impl Ours {
     /// The `k` nearest, best first, found with a candidate list of `ef`.
     pub fn search(&self, query: &Embedding, k: usize, ef: usize) -> Result<Vec<Neighbor>, IndexError> {
         self.0.nearest(query, k, Some(ef))
+    }
+
+    /// As [`Ours::search`], among some of the points; also says how.
+    pub fn search_filtered(
+        &self,
+        query: &Embedding,
+        k: usize,
+        ef: usize,
+        allowed: &PointSet,
+    ) -> Result<Answer, IndexError> {
+        self.0.search(query, &Search { k, ef: Some(ef), filter: Some(allowed) })
     }
 }

@@ -26,6 +26,8 @@ use crate::search::{Plan, PointSet};
 const SCAN_TASK: usize = 1024;
 /// Share of the points, one in so many, up to which a filter's points are scanned.
 const SCAN_SHARE: usize = 100;
+/// How much cheaper a walk by codes is than one of the live layer, next to a scan.
+const SCAN_WALKS: usize = 8;
 /// Points of a filter that are scanned whatever their share.
 const SCAN_MOST: usize = 2048;
 /// Points that are compared exactly rather than by their codes first.
@@ -61,7 +63,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) k: usize,
     pub(crate) ef: usize,
     pub(crate) filter: Option<&'a PointSet>,
-    /// Live points per unit of `ef` up to which they are scanned.
+    /// Live points per unit of `ef` up to which a live layer scans them.
     pub(crate) scan_ratio: usize,
 }
 
@@ -184,7 +186,7 @@ impl Segment {
             return Ok((Best::new(wanted.k), Plan::Scan));
         }
         let Some(filter) = wanted.filter else {
-            if live <= wanted.scan_ratio.saturating_mul(wanted.ef) {
+            if live <= wanted.scan_ratio.saturating_mul(wanted.ef) / SCAN_WALKS {
                 return Ok((self.scan(wanted)?, Plan::Scan));
             }
             return self.widening(wanted, wanted.k.min(live), 1, Plan::Walk);
