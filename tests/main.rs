@@ -6,10 +6,12 @@
 
 mod bad_input;
 mod crash;
+mod filters;
 mod journey;
 mod long_text;
 mod named_model;
 mod python_client;
 mod real_data;
+mod recall;
 mod support;
 mod wire;

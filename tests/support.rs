@@ -89,8 +89,14 @@ pub struct Server {
 impl Server {
     /// Starts a server on `dir/data` with the mini model and waits until it serves.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// As [`Server::start`], with further arguments.
+    pub fn start_with(dir: &Path, more: &[&str]) -> Self {
         let model = mini_model();
         let args = ["serve", "--data", "data", "--model", model.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+        let args = [&args, more].concat();
         let mut child = diptych(dir, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use diptych_core::{CollectionName, Key, Modality};
+use diptych_core::{CollectionName, Filter, Key, Modality};
 use diptych_encoder::Precision;
+use diptych_engine::RecallOptions;
 
 /// What may stand for a model.
 const MODEL_HELP: &str =
@@ -35,6 +36,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Measure cross-modal recall of a model on pairs
     Eval(EvalArgs),
+    /// Show what a server holds and how much of the true answer its searches find
+    Stats(StatsArgs),
     /// Check that store and index agree; exit code 1 when they do not
     Verify(VerifyArgs),
     /// Look at models
@@ -77,6 +80,24 @@ pub struct ServeArgs {
     /// Address to listen on; loopback only, since there is no authentication
     #[arg(long, env = "DIPTYCH_LISTEN", default_value = "127.0.0.1:7700", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    /// Share of searches that is repeated exactly in the background, to measure recall; 0 for none
+    #[arg(
+        long,
+        env = "DIPTYCH_RECALL_SAMPLE",
+        default_value_t = RecallOptions::default().sample,
+        value_parser = share,
+        value_name = "0..1"
+    )]
+    pub recall_sample: f64,
+    /// Share of one core's time that these repeats may take
+    #[arg(
+        long,
+        env = "DIPTYCH_RECALL_BUSY",
+        default_value_t = RecallOptions::default().busy_max,
+        value_parser = share,
+        value_name = "0..1"
+    )]
+    pub recall_busy: f64,
 }
 
 /// Where a command works: on a data directory of this machine, or through a server.
@@ -130,6 +151,18 @@ pub struct SearchArgs {
     /// Candidate list of the graph search, 1 to 4096 (with --server; a search with --data is exact)
     #[arg(long, requires = "server")]
     pub ef: Option<u64>,
+    /// Instead of --ef: the share of the true neighbours to be found, such as 0.95 (with --server)
+    #[arg(long, requires = "server", conflicts_with = "ef", value_name = "0..1")]
+    pub recall: Option<f64>,
+    /// Only records whose attributes meet a condition, such as
+    /// 'view = "PA" and age >= 40 and not labels has "normal"'
+    ///
+    /// Conditions are: =, !=, <, <=, >, >= with a "text", a number, true or false; in ("PA", "AP");
+    /// has "text" for an attribute that is a list of texts; exists NAME. They are joined by and, or,
+    /// not and parentheses. A record without the attribute meets no condition but !=. Names with
+    /// other characters than letters, digits, '_', '-' and '.' stand in `backquotes`.
+    #[arg(long, value_name = "CONDITION", verbatim_doc_comment)]
+    pub filter: Option<Filter>,
     #[command(flatten)]
     pub place: PlaceArgs,
     /// Print JSON
@@ -189,6 +222,16 @@ pub struct EvalArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct StatsArgs {
+    /// Server to ask, such as http://127.0.0.1:7700
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     /// Data directory
     #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
@@ -201,4 +244,9 @@ fn collection(name: &str) -> Result<CollectionName, String> {
 
 fn key(key: &str) -> Result<Key, String> {
     Key::new(key).map_err(|e| e.to_string())
+}
+
+fn share(share: &str) -> Result<f64, String> {
+    let value: f64 = share.parse().map_err(|e| format!("{e}; write a share such as 0.01"))?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("use a share from 0 to 1".to_owned()) }
 }

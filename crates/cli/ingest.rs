@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use diptych_engine::{BulkCounts, BulkOptions, Failure, IndexKind, TextCounts, ordered_map};
+use diptych_engine::{BulkCounts, BulkOptions, EngineOptions, Failure, IndexKind, TextCounts, ordered_map};
 use diptych_proto::v1 as wire;
 use diptych_server::attributes_to_wire;
 use indicatif::ProgressBar;
@@ -63,7 +63,8 @@ fn ingest_here(
 ) -> Result<BulkCounts> {
     let (items, total) = sources::bulk_items(&args.source)?;
     let encoder = local::load_model(model, args.place.precision)?;
-    let engine = local::open_engine(data, encoder, IndexKind::Exact, true)?;
+    let options = EngineOptions { index: IndexKind::Exact, ..EngineOptions::default() };
+    let engine = local::open_engine(data, encoder, options, true)?;
     let bar = output::progress_bar(total, "items");
     let counts = engine.ingest_all(
         &args.place.collection,

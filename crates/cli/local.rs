@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use diptych_encoder::{DualEncoder, Precision};
-use diptych_engine::{Engine, EngineOptions, IndexKind};
+use diptych_engine::{Engine, EngineOptions};
 use diptych_store::{Store, StoreOptions};
 
 use crate::hub;
@@ -18,10 +18,15 @@ pub fn load_model(model: &Path, precision: Precision) -> Result<DualEncoder> {
 }
 
 /// Opens a data directory with a loaded model. `create` makes the directory when it is absent.
-pub fn open_engine(data: &Path, encoder: DualEncoder, index: IndexKind, create: bool) -> Result<Engine> {
+pub fn open_engine(
+    data: &Path,
+    encoder: DualEncoder,
+    options: EngineOptions,
+    create: bool,
+) -> Result<Engine> {
     let encoder = Arc::new(encoder);
     let store = open_store(data, create)?;
-    Ok(Engine::open(store, encoder, EngineOptions { index, ..EngineOptions::default() })?)
+    Ok(Engine::open(store, encoder, options)?)
 }
 
 /// Opens a data directory.

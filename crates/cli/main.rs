@@ -16,6 +16,7 @@ mod remote;
 mod search;
 mod serve;
 mod sources;
+mod stats;
 mod train;
 mod verify;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Phantom(args) => phantom::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Model(command) => model::run(&command),
     };

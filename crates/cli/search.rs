@@ -2,33 +2,45 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use diptych_core::{Modality, Query, QuerySource};
-use diptych_engine::{Found, IndexKind};
+use diptych_engine::{EngineOptions, Found, IndexKind};
 use diptych_proto::v1 as wire;
-use diptych_server::{attributes_from_wire, modality_from_wire, modality_to_wire};
+use diptych_server::{
+    attributes_from_wire, filter_to_wire, modality_from_wire, modality_to_wire, plan_from_wire,
+};
 use serde_json::{Map, Value, json};
 
 use crate::args::SearchArgs;
 use crate::{local, output, remote, sources};
 
 pub fn run(args: &SearchArgs) -> Result<ExitCode> {
-    let Answer { hits, truncated_tokens } = match (&args.place.data, &args.place.model, &args.place.server) {
-        (Some(data), Some(model), None) => search_here(args, data, model)?,
-        (_, _, Some(server)) => search_there(args, server)?,
-        _ => unreachable!("the parser wants --data and --model, or --server"),
-    };
+    let Answer { hits, truncated_tokens, stats } =
+        match (&args.place.data, &args.place.model, &args.place.server) {
+            (Some(data), Some(model), None) => search_here(args, data, model)?,
+            (_, _, Some(server)) => search_there(args, server)?,
+            _ => unreachable!("the parser wants --data and --model, or --server"),
+        };
     if truncated_tokens > 0 {
         eprintln!(
             "the query is longer than the model's context: its last {} did not count; shorten it",
             output::count(truncated_tokens.into(), "token")
         );
     }
+    for note in &stats.notes {
+        eprintln!("the filter: {note}");
+    }
     if args.json {
         let hits: Vec<Value> = hits.iter().map(Shown::json).collect();
-        let answer = json!({ "hits": hits, "query_truncated_tokens": truncated_tokens });
+        let answer =
+            json!({ "hits": hits, "query_truncated_tokens": truncated_tokens, "stats": stats.json() });
         output::line(&serde_json::to_string_pretty(&answer)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if hits.is_empty() && args.filter.is_some() {
+        output::line(&format!("no record with a {} part meets the filter", args.target))?;
     } else if hits.is_empty() {
         output::line(&format!("no records with a {} part yet", args.target))?;
     } else {
@@ -43,6 +55,8 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
             ))?;
         }
     }
+    // Beside the answer, which may go on to another program.
+    eprintln!("{}", stats.summary());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -51,6 +65,48 @@ struct Answer {
     hits: Vec<Shown>,
     /// Tokens of the query beyond the model's context.
     truncated_tokens: u32,
+    stats: Stats,
+}
+
+/// What a search did, here or there.
+struct Stats {
+    plan: String,
+    ef: Option<u64>,
+    searched_points: u64,
+    matching_points: Option<u64>,
+    /// Encoding, searching, fetching.
+    times: [Duration; 3],
+    notes: Vec<String>,
+}
+
+impl Stats {
+    fn json(&self) -> Value {
+        let [encode, search, fetch] = self.times.map(|time| time.as_secs_f64());
+        json!({
+            "plan": self.plan,
+            "ef": self.ef,
+            "searched_points": self.searched_points,
+            "matching_points": self.matching_points,
+            "encode_seconds": encode,
+            "search_seconds": search,
+            "fetch_seconds": fetch,
+            "notes": self.notes,
+        })
+    }
+
+    fn summary(&self) -> String {
+        let ef = self.ef.map_or(String::new(), |ef| format!(", ef {ef}"));
+        let points = output::count(self.searched_points, "point");
+        let among = match self.matching_points {
+            Some(matching) => format!("{matching} of {points}"),
+            None => points,
+        };
+        let [encode, search, fetch] = self.times.map(|time| time.as_secs_f64() * 1e3);
+        format!(
+            "{}{ef} · {among} · encode {encode:.1} ms, search {search:.1} ms, fetch {fetch:.1} ms",
+            self.plan
+        )
+    }
 }
 
 /// A hit as it is shown, wherever it came from.
@@ -116,12 +172,24 @@ fn source(args: &SearchArgs) -> Result<QuerySource> {
 
 /// One question does not pay for a graph: it is answered by an exact scan.
 fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Answer> {
-    let query = Query::new(source(args)?, args.target, args.k, args.ef)?;
+    let mut query = Query::new(source(args)?, args.target, args.k, None)?;
+    if let Some(filter) = &args.filter {
+        query = query.with_filter(filter.clone());
+    }
     let encoder = local::load_model(model, args.place.precision)?;
-    let engine = local::open_engine(data, encoder, IndexKind::Exact, false)?;
+    let options = EngineOptions { index: IndexKind::Exact, ..EngineOptions::default() };
+    let engine = local::open_engine(data, encoder, options, false)?;
     let outcome = engine.search(&args.place.collection, &query)?;
+    let stats = Stats {
+        plan: outcome.plan.to_string(),
+        ef: outcome.ef.map(|ef| ef as u64),
+        searched_points: outcome.searched_points as u64,
+        matching_points: outcome.matching_points,
+        times: [outcome.times.encode, outcome.times.search, outcome.times.fetch],
+        notes: outcome.notes,
+    };
     let hits = outcome.hits.into_iter().map(shown_here).collect();
-    Ok(Answer { hits, truncated_tokens: outcome.truncated_tokens })
+    Ok(Answer { hits, truncated_tokens: outcome.truncated_tokens, stats })
 }
 
 fn shown_here(Found { hit, record }: Found) -> Shown {
@@ -165,13 +233,26 @@ fn search_there(args: &SearchArgs, url: &str) -> Result<Answer> {
         // Out of range here is out of range there: the server says what is right.
         k: Some(u32::try_from(args.k).unwrap_or(u32::MAX)),
         ef: args.ef,
+        filter: args.filter.as_ref().map(filter_to_wire),
+        target_recall: args.recall,
     };
     let response = remote::runtime()?.block_on(async {
         remote::connect(url).await?.search(request).await.map_err(|s| remote::failed(&s))
     })?;
     let wire::SearchResponse { hits, stats } = response.into_inner();
-    let truncated_tokens = stats.map_or(0, |stats| stats.truncated_tokens);
-    Ok(Answer { hits: hits.into_iter().map(shown_there).collect::<Result<_>>()?, truncated_tokens })
+    let stats = stats.unwrap_or_default();
+    let hits = hits.into_iter().map(shown_there).collect::<Result<_>>()?;
+    let truncated_tokens = stats.truncated_tokens;
+    let micros = [stats.encode_micros, stats.search_micros, stats.fetch_micros];
+    let stats = Stats {
+        plan: plan_from_wire(stats.plan).map_or_else(|| "unknown".to_owned(), |plan| plan.to_string()),
+        ef: stats.ef,
+        searched_points: stats.searched_points,
+        matching_points: stats.matching_points,
+        times: micros.map(Duration::from_micros),
+        notes: stats.notes,
+    };
+    Ok(Answer { hits, truncated_tokens, stats })
 }
 
 fn shown_there(hit: wire::Hit) -> Result<Shown> {

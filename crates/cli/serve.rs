@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use diptych_engine::IndexKind;
+use diptych_engine::{EngineOptions, RecallOptions};
 use diptych_server::ServerOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +22,10 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
     }
     output::init_logs();
     let encoder = local::load_model(&args.model.dir, args.model.precision)?;
-    let engine = local::open_engine(&args.data, encoder, IndexKind::Graph, true)?;
+    let (sample, busy_max) = (args.recall_sample, args.recall_busy);
+    let recall = RecallOptions { sample, busy_max, ..RecallOptions::default() };
+    let options = EngineOptions { recall, ..EngineOptions::default() };
+    let engine = local::open_engine(&args.data, encoder, options, true)?;
     let overview = engine.overview()?;
     tracing::info!("loading indexes");
     engine.warm()?;

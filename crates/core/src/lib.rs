@@ -1,12 +1,13 @@
 //! The vocabulary of Diptych as pure values.
 //!
-//! Owns: what a key, a part, a record, an embedding, a query and a hit are, and which of them are
-//! valid. Values check themselves once, in their constructor, and stay valid from then on.
+//! Owns: what a key, a part, a record, an embedding, a query, a filter and a hit are, and which of them
+//! are valid. Values check themselves once, in their constructor, and stay valid from then on.
 //! Deliberately absent: I/O, async, threads, serialisation formats. Those belong to the crates that
 //! store, send or compute these values.
 
 mod embedding;
 mod encode;
+mod filter;
 pub mod limits;
 mod part;
 mod query;
@@ -14,6 +15,7 @@ mod record;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
+pub use filter::{Comparison, Condition, Filter, FilterError, FilterValue, Number};
 pub use part::{Digest, ImagePart, Modality, Part, PartRef, PointId, TextPart};
-pub use query::{Hit, Query, QueryError, QuerySource};
+pub use query::{Effort, Hit, Query, QueryError, QuerySource};
 pub use record::{AttributeValue, Attributes, CollectionName, Key, NameError, Record, RecordError};

@@ -27,3 +27,7 @@ pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
 pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Most dimensions an embedding may have.
 pub const DIM_MAX: usize = 65_536;
+/// Most conditions of a filter that may lie within each other.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Most values a filter may name; a condition without one counts as one.
+pub const FILTER_VALUES_MAX: usize = 1_024;

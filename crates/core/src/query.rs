@@ -1,7 +1,7 @@
 //! What is asked of a collection, and what it answers.
 
 use crate::limits::{EF_MAX, K_MAX};
-use crate::{Key, Modality, PartRef};
+use crate::{Filter, Key, Modality, PartRef};
 
 /// What a search starts from.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,11 +27,25 @@ pub struct Query {
     source: QuerySource,
     target: Modality,
     k: usize,
-    ef: Option<usize>,
+    effort: Effort,
+    filter: Option<Filter>,
+}
+
+/// How hard a search tries to find the true neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Effort {
+    /// As the index does when nothing is said.
+    #[default]
+    Default,
+    /// A candidate list of this size: larger finds more and takes longer.
+    Ef(usize),
+    /// The share of the true neighbours to be found, above 0 and below 1; the engine chooses the
+    /// candidate list by what it has measured.
+    Recall(f64),
 }
 
 /// Why a query is refused before anything is encoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum QueryError {
     /// `k` out of range.
     #[error("k is {found}; ask for 1 to {K_MAX} hits")]
@@ -45,6 +59,15 @@ pub enum QueryError {
         /// What was asked.
         found: u64,
     },
+    /// A target recall out of range.
+    #[error("the target recall is {found}; use a share between 0 and 1, such as 0.95")]
+    Recall {
+        /// What was asked.
+        found: f64,
+    },
+    /// Two ways of saying the same.
+    #[error("both ef and a target recall are given; keep one, the other follows from it")]
+    EfAndRecall,
 }
 
 impl Query {
@@ -57,7 +80,29 @@ impl Query {
         let in_range = |v: u64, max: usize| usize::try_from(v).ok().filter(|&v| (1..=max).contains(&v));
         let k = in_range(k, K_MAX).ok_or(QueryError::K { found: k })?;
         let ef = ef.map(|ef| in_range(ef, EF_MAX).ok_or(QueryError::Ef { found: ef })).transpose()?;
-        Ok(Self { source, target, k, ef })
+        let effort = ef.map_or(Effort::Default, Effort::Ef);
+        Ok(Self { source, target, k, effort, filter: None })
+    }
+
+    /// The same query, only among records that meet a filter.
+    #[must_use]
+    pub fn with_filter(self, filter: Filter) -> Self {
+        Self { filter: Some(filter), ..self }
+    }
+
+    /// The same query, with the candidate list chosen for this share of the true neighbours.
+    ///
+    /// # Errors
+    /// [`QueryError::Recall`] when it is not above 0 and below 1, [`QueryError::EfAndRecall`] when an
+    /// `ef` is given, too.
+    pub fn with_target_recall(self, recall: f64) -> Result<Self, QueryError> {
+        if !(recall > 0.0 && recall < 1.0) {
+            return Err(QueryError::Recall { found: recall });
+        }
+        match self.effort {
+            Effort::Ef(_) => Err(QueryError::EfAndRecall),
+            Effort::Default | Effort::Recall(_) => Ok(Self { effort: Effort::Recall(recall), ..self }),
+        }
     }
 
     /// What the search starts from.
@@ -75,9 +120,14 @@ impl Query {
         self.k
     }
 
-    /// Candidate list size, if the caller chose one.
-    pub fn ef(&self) -> Option<usize> {
-        self.ef
+    /// How hard to try.
+    pub fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    /// What records must meet to be found, if anything.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
     }
 }
 
@@ -104,5 +154,18 @@ mod tests {
         assert_eq!(query(1, Some(0)), Err(QueryError::Ef { found: 0 }));
         assert_eq!(query(1, Some(u64::MAX)), Err(QueryError::Ef { found: u64::MAX }));
         assert!(query(K_MAX as u64, Some(EF_MAX as u64)).is_ok());
+    }
+
+    #[test]
+    fn a_target_recall_is_a_share_and_takes_the_place_of_ef() {
+        let query = |ef| Query::new(QuerySource::Text("a".into()), Modality::Image, 10, ef).expect("valid");
+        for found in [0.0, 1.0, 95.0, -0.1, f64::INFINITY] {
+            assert_eq!(query(None).with_target_recall(found), Err(QueryError::Recall { found }));
+        }
+        assert!(matches!(query(None).with_target_recall(f64::NAN), Err(QueryError::Recall { .. })));
+        assert_eq!(query(Some(5)).with_target_recall(0.9), Err(QueryError::EfAndRecall));
+        let chosen = query(None).with_target_recall(0.9).map(|query| query.effort());
+        assert_eq!(chosen, Ok(Effort::Recall(0.9)));
+        assert_eq!(query(Some(5)).effort(), Effort::Ef(5));
     }
 }

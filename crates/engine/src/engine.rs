@@ -9,8 +9,12 @@ use diptych_index::{IndexOptions, Kind};
 use diptych_store::{Mutation, Outcome, Stats, Store, StoreError, StoredRecord};
 
 use crate::cache::QueryCache;
+use crate::recall::Meter;
 use crate::space::Space;
-use crate::{CacheStats, EncodeThread, EngineError, QueryEmbedding, QueueLimits, TextCounts, Urgency};
+use crate::{
+    CacheStats, EncodeThread, EngineError, QueryEmbedding, QueueLimits, RecallOptions, RecallReport,
+    TextCounts, Urgency,
+};
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -28,6 +32,8 @@ pub struct EngineOptions {
     pub query_cache_entries: usize,
     /// See [`Self::query_cache_entries`].
     pub query_cache_bytes: usize,
+    /// How the recall of searches is measured; an index that only scans is not.
+    pub recall: RecallOptions,
 }
 
 impl Default for EngineOptions {
@@ -39,6 +45,7 @@ impl Default for EngineOptions {
             batch_positions: 1024,
             query_cache_entries: 8192,
             query_cache_bytes: 32 << 20,
+            recall: RecallOptions::default(),
         }
     }
 }
@@ -65,17 +72,23 @@ pub struct Overview {
     pub texts: TextTotals,
     /// The cache of query texts.
     pub query_cache: CacheStats,
+    /// The share of searches that is repeated exactly.
+    pub recall_sample: f64,
+    /// The recall of searches, by collection and direction.
+    pub recall: Vec<RecallReport>,
 }
 
 /// Encodes, stores, indexes and searches. Share it by reference; every method takes `&self`.
 pub struct Engine {
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
+    pub(crate) meter: Meter,
     pub(crate) encode: EncodeThread,
     queries: QueryCache,
     ingested_texts: Mutex<TextCounts>,
     truncated_queries: AtomicU64,
     spaces: RwLock<HashMap<CollectionName, Arc<Space>>>,
     index_options: IndexOptions,
+    recall_sample: f64,
     model_id: ModelId,
     dim: usize,
 }
@@ -108,7 +121,14 @@ impl Engine {
             ingests_max: options.waiting_ingests_max,
             batch_positions: options.batch_positions,
         };
+        let store = Arc::new(store);
+        let recall = match options.index {
+            Kind::Graph => options.recall,
+            Kind::Exact => RecallOptions { sample: 0.0, ..options.recall },
+        };
         Ok(Self {
+            meter: Meter::new(Arc::clone(&store), recall),
+            recall_sample: recall.sample,
             store,
             encode: EncodeThread::start(encoder, limits),
             queries: QueryCache::new(options.query_cache_entries, options.query_cache_bytes),
@@ -204,8 +224,7 @@ impl Engine {
     pub fn delete(&self, collection: &CollectionName, key: &Key) -> Result<(), EngineError> {
         let space = self.space(collection)?;
         let mutation = Mutation::Delete { key: key.clone() };
-        let applied =
-            space.write(&[Vec::new()], || Ok(self.store.write(space.collection.id, vec![mutation])?))?;
+        let applied = space.write(&[Vec::new()], || self.write_store(&space, vec![mutation]))?;
         match applied.first().map(|a| &a.outcome) {
             Some(Outcome::Deleted) => Ok(()),
             _ => Err(EngineError::RecordNotFound { key: key.clone(), collection: collection.to_string() }),
@@ -227,8 +246,21 @@ impl Engine {
             ingested: *self.ingested_texts.lock().unwrap_or_else(PoisonError::into_inner),
             truncated_queries: self.truncated_queries.load(Ordering::Relaxed),
         };
-        let query_cache = self.queries.stats();
-        Ok(Overview { model_id: self.model_id, dim: self.dim, collections, texts, query_cache })
+        Ok(Overview {
+            model_id: self.model_id,
+            dim: self.dim,
+            collections,
+            texts,
+            query_cache: self.queries.stats(),
+            recall_sample: self.recall_sample,
+            recall: self.meter.reports(),
+        })
+    }
+
+    /// Waits until every search that was drawn to be repeated, and every calibration that was begun,
+    /// has been measured.
+    pub fn drain_recall(&self) {
+        self.meter.drain();
     }
 
     /// Adds the texts of a record that has been stored to the totals.

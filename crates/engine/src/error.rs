@@ -1,6 +1,8 @@
 //! Why the engine refuses or fails. One variant per thing a caller can do about it.
 
-use diptych_core::{EmbeddingError, EncodeError, Key, NameError, PartRef, QueryError, RecordError};
+use diptych_core::{
+    EmbeddingError, EncodeError, FilterError, Key, NameError, PartRef, QueryError, RecordError,
+};
 use diptych_index::IndexError;
 use diptych_store::StoreError;
 
@@ -13,6 +15,9 @@ pub enum EngineError {
     /// A query parameter is out of range.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// A filter is incomplete or out of bounds.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A vector is no direction in the shared space.
     #[error(transparent)]
     Embedding(#[from] EmbeddingError),

@@ -5,6 +5,7 @@
 //! a cache of it, loaded when first needed and thrown away freely.
 //! Deliberately absent: async, wire types, models (the engine sees only [`diptych_core::Encode`]).
 
+mod attributes;
 mod bulk;
 mod cache;
 mod chunks;
@@ -12,7 +13,9 @@ mod encoding;
 mod engine;
 mod error;
 mod parallel;
+mod points;
 mod queue;
+mod recall;
 mod search;
 mod space;
 mod verify;
@@ -26,9 +29,10 @@ pub use engine::{Engine, EngineOptions, Overview, TextTotals};
 pub use error::EngineError;
 pub use parallel::{Ordered, ordered_map};
 pub use queue::{QueueLimits, Urgency};
+pub use recall::{Direction, Estimate, QueryKind, RecallOptions, RecallReport};
 pub use search::{Found, SearchOutcome, SearchTimes};
 pub use verify::{VerifyReport, verify};
 pub use write::{NewImage, NewRecord, Written};
 
-pub use diptych_index::Kind as IndexKind;
+pub use diptych_index::{Kind as IndexKind, Plan};
 pub use diptych_store::{Outcome, PutMode, StoredRecord};

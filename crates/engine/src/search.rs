@@ -3,11 +3,17 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use diptych_core::{CollectionName, Embedding, Hit, Key, Modality, PartRef, Query, QuerySource, Record};
-use diptych_index::{Index, Neighbor};
+use diptych_core::limits::EF_MAX;
+use diptych_core::{
+    CollectionName, Embedding, Filter, Hit, Key, Modality, PartRef, Query, QuerySource, Record,
+};
+use diptych_index::{Answer, Index, Neighbor, Plan, PointSet, Search, default_ef};
+use diptych_store::RecordVector;
 
+use crate::attributes::Matching;
+use crate::recall::{Answered, Look};
 use crate::space::Space;
-use crate::{Engine, EngineError, QueryEmbedding, Urgency};
+use crate::{Direction, Engine, EngineError, QueryEmbedding, QueryKind, Urgency};
 
 /// A hit with the record it names.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +42,14 @@ pub struct SearchOutcome {
     pub hits: Vec<Found>,
     /// Points of the target modality that could be found.
     pub searched_points: usize,
+    /// Of those, the points of records that meet the filter; `None` without a filter.
+    pub matching_points: Option<u64>,
+    /// How the nearest were found.
+    pub plan: Plan,
+    /// The candidate list of a walk; `None` when the answer came from a scan.
+    pub ef: Option<usize>,
+    /// Why a condition of the filter meets no record, such as a name that no record has.
+    pub notes: Vec<String>,
     /// Tokens of the query text beyond the model's context, which the search did not see.
     pub truncated_tokens: u32,
     /// Where the time went.
@@ -45,55 +59,111 @@ pub struct SearchOutcome {
 /// How often a search looks at most when records vanish under it; the last answer counts.
 const LOOKS: u32 = 4;
 
+/// Where and how a search looks.
+struct Field<'a> {
+    space: &'a Space,
+    index: &'a Index,
+    embedding: &'a Embedding,
+    look: Look,
+    k: usize,
+}
+
+/// The best part of each of the best records.
+struct Rolled {
+    hits: Vec<Hit>,
+    plan: Plan,
+    ef: Option<usize>,
+    /// Scores of the first `k` neighbours, before anything was rolled up.
+    scores: Vec<f32>,
+    /// Time in the store.
+    fetching: Duration,
+}
+
 impl Engine {
-    /// Finds the records whose parts of the target modality are nearest to the query.
+    /// Finds the records whose parts of the target modality are nearest to the query, among those
+    /// that meet its filter if it has one.
     ///
     /// # Errors
     /// When the collection or the queried record is absent, or the query cannot be encoded.
     pub fn search(&self, collection: &CollectionName, query: &Query) -> Result<SearchOutcome, EngineError> {
         let space = self.space(collection)?;
         let started = Instant::now();
-        let QueryEmbedding { embedding, truncated_tokens } = self.query_embedding(&space, query.source())?;
-        let encode = started.elapsed();
+        let (from, encoded) = self.query_embedding(&space, query.source())?;
+        let QueryEmbedding { embedding, truncated_tokens } = encoded;
+        let mut times = SearchTimes { encode: started.elapsed(), ..SearchTimes::default() };
 
         let index = space.index(&self.store, query.target())?;
-        let mut times = SearchTimes { encode, search: Duration::ZERO, fetch: Duration::ZERO };
+        let direction = Direction { from, to: query.target() };
+        let look = self.meter.look(&space, direction, &embedding, query, index.len());
+        let field = Field { space: &space, index, embedding: &embedding, look, k: query.k() };
         let mut left = LOOKS;
         loop {
             let started = Instant::now();
-            let (best, fetch_owners) = self.best_parts(&space, index, &embedding, query)?;
-            times.search += started.elapsed().saturating_sub(fetch_owners);
+            let matching = self.matching(&space, query)?;
+            let Rolled { hits: best, plan, ef, scores, fetching } =
+                self.best_parts(&field, matching.as_ref().map(|m| &m.points))?;
+            times.search += started.elapsed().saturating_sub(fetching);
+            if left == LOOKS && matching.is_none() {
+                let (space, embedding, k) = (&space, &embedding, query.k());
+                self.meter.answered(&Answered { space, direction, embedding, k, scores: &scores });
+            }
 
             let started = Instant::now();
             let wanted = best.len();
-            let hits = self.fetch(&space, best)?;
-            times.fetch += started.elapsed() + fetch_owners;
+            let hits = self.fetch(&space, best, query.filter())?;
+            times.fetch += started.elapsed() + fetching;
             left -= 1;
             // A record deleted between the two leaves its place to the next best.
             if hits.len() == wanted || left == 0 {
-                return Ok(SearchOutcome { hits, searched_points: index.len(), truncated_tokens, times });
+                let matching_points = matching.as_ref().map(|m| m.points.len());
+                let notes = matching.map(|m| m.notes).unwrap_or_default();
+                let searched_points = index.len();
+                return Ok(SearchOutcome {
+                    hits,
+                    searched_points,
+                    matching_points,
+                    plan,
+                    ef,
+                    notes,
+                    truncated_tokens,
+                    times,
+                });
             }
         }
     }
 
-    fn query_embedding(&self, space: &Space, source: &QuerySource) -> Result<QueryEmbedding, EngineError> {
-        let embedding = match source {
-            QuerySource::Text(text) => return self.embed_query(text),
+    /// The points that meet the query's filter, if it has one.
+    fn matching(&self, space: &Space, query: &Query) -> Result<Option<Matching>, EngineError> {
+        let Some(filter) = query.filter() else { return Ok(None) };
+        Ok(Some(space.attributes(&self.store)?.matching(filter, query.target())))
+    }
+
+    /// The query as a vector, and what kind of query it is.
+    fn query_embedding(
+        &self,
+        space: &Space,
+        source: &QuerySource,
+    ) -> Result<(QueryKind, QueryEmbedding), EngineError> {
+        let (kind, embedding) = match source {
+            QuerySource::Text(text) => return Ok((QueryKind::Text, self.embed_query(text)?)),
             QuerySource::Image(bytes) => {
                 let prepared = self.encoder().prepare_image(bytes)?;
                 let mut embeddings = self.encode.images(vec![prepared], Urgency::Search)?;
-                embeddings.pop().expect("one embedding for one input")
+                (QueryKind::Image, embeddings.pop().expect("one embedding for one input"))
             }
-            QuerySource::Key { key, part } => self.stored_embedding(space, key, *part)?,
+            QuerySource::Key { key, part } => {
+                let stored = self.stored_embedding(space, key, *part)?;
+                (stored.part.modality.into(), stored.embedding)
+            }
             QuerySource::Vector(values) => {
                 let (expected, found) = (space.collection.dim as usize, values.len());
                 if found != expected {
                     return Err(EngineError::Dimension { expected, found });
                 }
-                Embedding::new(values.as_slice())?
+                (QueryKind::Vector, Embedding::new(values.as_slice())?)
             }
         };
-        Ok(QueryEmbedding { embedding, truncated_tokens: 0 })
+        Ok((kind, QueryEmbedding { embedding, truncated_tokens: 0 }))
     }
 
     /// The stored embedding of a part: the first chunk's when a long text is named as a whole.
@@ -102,7 +172,7 @@ impl Engine {
         space: &Space,
         key: &Key,
         part: Option<PartRef>,
-    ) -> Result<Embedding, EngineError> {
+    ) -> Result<RecordVector, EngineError> {
         let vectors = self.store.record_vectors(space.collection.id, key)?.ok_or_else(|| {
             EngineError::RecordNotFound { key: key.clone(), collection: space.collection.name.to_string() }
         })?;
@@ -112,30 +182,41 @@ impl Engine {
             None => vectors.into_iter().min_by_key(|v| v.part),
         };
         let part = part.unwrap_or(PartRef::whole(Modality::Image, 0));
-        Ok(wanted.ok_or_else(|| EngineError::PartNotFound { key: key.clone(), part })?.embedding)
+        wanted.ok_or_else(|| EngineError::PartNotFound { key: key.clone(), part })
     }
 
     /// The best part of each of the `k` best records. Records with many near parts use up
     /// neighbours, so the neighbourhood grows until there are `k` records or no more points.
-    fn best_parts(
-        &self,
-        space: &Space,
-        index: &Index,
-        embedding: &Embedding,
-        query: &Query,
-    ) -> Result<(Vec<Hit>, Duration), EngineError> {
-        let mut fetching = Duration::ZERO;
-        let mut wanted = query.k();
+    fn best_parts(&self, field: &Field<'_>, filter: Option<&PointSet>) -> Result<Rolled, EngineError> {
+        let points = || match filter {
+            Some(filter) => usize::try_from(filter.len()).unwrap_or(usize::MAX).min(field.index.len()),
+            None => field.index.len(),
+        };
+        let mut rolled = Rolled {
+            hits: Vec::new(),
+            plan: Plan::Scan,
+            ef: None,
+            scores: Vec::new(),
+            fetching: Duration::ZERO,
+        };
+        if points() == 0 {
+            return Ok(rolled);
+        }
+        let mut wanted = field.k;
         loop {
-            let neighbors = index.nearest(embedding, wanted, query.ef())?;
+            let (Answer { neighbors, plan }, ef) = field.nearest(wanted, filter)?;
+            (rolled.plan, rolled.ef) = (plan, ef);
+            if wanted == field.k {
+                rolled.scores = neighbors.iter().map(|n| n.score).collect();
+            }
             let started = Instant::now();
-            let mut hits = self.roll_up(space, &neighbors)?;
-            fetching += started.elapsed();
+            rolled.hits = self.roll_up(field.space, &neighbors)?;
+            rolled.fetching += started.elapsed();
             // Points removed while the index looked make it return fewer although there are more.
-            let all = neighbors.len() < wanted && wanted > index.len();
-            if hits.len() >= query.k() || all {
-                hits.truncate(query.k());
-                return Ok((hits, fetching));
+            let all = neighbors.len() < wanted && wanted > points();
+            if rolled.hits.len() >= field.k || all {
+                rolled.hits.truncate(field.k);
+                return Ok(rolled);
             }
             wanted = wanted.saturating_mul(4);
         }
@@ -157,15 +238,46 @@ impl Engine {
         Ok(hits)
     }
 
-    fn fetch(&self, space: &Space, hits: Vec<Hit>) -> Result<Vec<Found>, EngineError> {
+    fn fetch(
+        &self,
+        space: &Space,
+        hits: Vec<Hit>,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Found>, EngineError> {
         let mut found = Vec::with_capacity(hits.len());
         for hit in hits {
-            // A record that was replaced since may lack the part; one that was deleted is no hit.
-            if let Some(stored) = self.store.get(space.collection.id, &hit.key)? {
+            // A record that was replaced since may lack the part; one that was deleted is no hit, nor
+            // is one that was replaced by one that the filter excludes.
+            if let Some(stored) = self.store.get(space.collection.id, &hit.key)?
+                && filter.is_none_or(|filter| filter.matches(stored.record.attributes()))
+            {
                 found.push(Found { hit, record: stored.record });
             }
         }
         Ok(found)
+    }
+}
+
+impl Field<'_> {
+    /// The nearest points, and the candidate list they were found with, if there was one.
+    fn nearest(
+        &self,
+        wanted: usize,
+        filter: Option<&PointSet>,
+    ) -> Result<(Answer, Option<usize>), EngineError> {
+        let ef = match (self.look, filter) {
+            (Look::Exact, None) => {
+                let neighbors = self.index.nearest_exact(self.embedding, wanted)?;
+                return Ok((Answer { neighbors, plan: Plan::Scan }, None));
+            }
+            // Recalls are measured without filters, so here the longest list has to do.
+            (Look::Exact, Some(_)) => Some(EF_MAX),
+            (Look::Ef(ef), _) => ef,
+        };
+        let answer = self.index.search(self.embedding, &Search { k: wanted, ef, filter })?;
+        let used = ef.unwrap_or_else(|| default_ef(wanted)).max(wanted);
+        let ef = (answer.plan != Plan::Scan).then_some(used);
+        Ok((answer, ef))
     }
 }
 

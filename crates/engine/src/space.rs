@@ -1,12 +1,13 @@
 //! The in-memory side of a collection: one index per modality, loaded from the store on first use.
 
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use diptych_core::{Embedding, Modality, PointId};
 use diptych_index::{Index, IndexOptions};
 use diptych_store::{Applied, Collection, Store};
 
 use crate::EngineError;
+use crate::attributes::AttributeIndex;
 
 /// Points handed to the index at once while loading; bounds the memory held twice.
 const LOAD_CHUNK: usize = 16_384;
@@ -14,6 +15,8 @@ const LOAD_CHUNK: usize = 16_384;
 /// A collection as the engine holds it.
 pub(crate) struct Space {
     pub(crate) collection: Collection,
+    /// Loaded as the indexes are, by the first filter.
+    pub(crate) attributes: OnceLock<AttributeIndex>,
     indexes: [OnceLock<Index>; 2],
     /// Writers hold it shared from the store's batch to the index insert; a load holds it alone, so
     /// that it sees each write either in the store or in the index's own update, never in neither.
@@ -23,7 +26,13 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) fn new(collection: Collection, options: IndexOptions) -> Self {
-        Self { collection, indexes: Default::default(), gate: RwLock::new(()), options }
+        let attributes = OnceLock::new();
+        Self { collection, attributes, indexes: Default::default(), gate: RwLock::new(()), options }
+    }
+
+    /// Keeps writers out, for a load.
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The index of one modality; built from the store when this is the first need of it.
@@ -32,7 +41,7 @@ impl Space {
         if let Some(index) = cell.get() {
             return Ok(index);
         }
-        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.alone();
         if let Some(index) = cell.get() {
             return Ok(index);
         }

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Embedding, Key, Modality, Part, PartRef, Query, QuerySource,
-    TextPart,
+    AttributeValue, Attributes, CollectionName, Comparison, Condition, Embedding, Filter, FilterValue, Key,
+    Modality, Number, Part, PartRef, Query, QuerySource, TextPart,
 };
 use diptych_engine::{
-    CacheStats, EngineError, Found, NewImage, NewRecord, Outcome, Overview, PutMode, SearchOutcome,
-    StoredRecord, TextTotals, Written,
+    CacheStats, EngineError, Estimate, Found, NewImage, NewRecord, Outcome, Overview, Plan, PutMode,
+    QueryKind, RecallReport, SearchOutcome, StoredRecord, TextTotals, Written,
 };
 use diptych_proto::v1 as wire;
 use tonic::Status;
@@ -90,7 +90,7 @@ fn part_ref_to_wire(part: PartRef) -> wire::PartRef {
 
 pub(crate) fn search_from_wire(request: wire::SearchRequest) -> Result<(CollectionName, Query), Status> {
     use wire::search_request::Query as WireQuery;
-    let wire::SearchRequest { collection, query, target, k, ef } = request;
+    let wire::SearchRequest { collection, query, target, k, ef, filter, target_recall } = request;
     let source = match query {
         None => {
             return Err(Status::invalid_argument(
@@ -105,7 +105,13 @@ pub(crate) fn search_from_wire(request: wire::SearchRequest) -> Result<(Collecti
         Some(WireQuery::Vector(vector)) => QuerySource::Vector(vector.values),
     };
     let target = required_modality(target, "target")?;
-    let query = Query::new(source, target, u64::from(k.unwrap_or(K_DEFAULT)), ef).map_err(refused)?;
+    let mut query = Query::new(source, target, u64::from(k.unwrap_or(K_DEFAULT)), ef).map_err(refused)?;
+    if let Some(recall) = target_recall {
+        query = query.with_target_recall(recall).map_err(refused)?;
+    }
+    if let Some(filter) = filter {
+        query = query.with_filter(filter_from_wire(filter)?);
+    }
     Ok((collection_from_wire(collection)?, query))
 }
 
@@ -120,8 +126,140 @@ pub(crate) fn search_to_wire(outcome: SearchOutcome) -> wire::SearchResponse {
             search_micros: micros(times.search),
             fetch_micros: micros(times.fetch),
             truncated_tokens: outcome.truncated_tokens,
+            plan: plan_to_wire(outcome.plan) as i32,
+            matching_points: outcome.matching_points,
+            ef: outcome.ef.map(|ef| ef as u64),
+            notes: outcome.notes,
         }),
     }
+}
+
+fn plan_to_wire(plan: Plan) -> wire::SearchPlan {
+    match plan {
+        Plan::Scan => wire::SearchPlan::Scan,
+        Plan::Walk => wire::SearchPlan::Walk,
+        Plan::TwoHop => wire::SearchPlan::TwoHop,
+    }
+}
+
+/// A plan of the wire, if it is a known one.
+pub fn plan_from_wire(plan: i32) -> Option<Plan> {
+    match wire::SearchPlan::try_from(plan) {
+        Ok(wire::SearchPlan::Scan) => Some(Plan::Scan),
+        Ok(wire::SearchPlan::Walk) => Some(Plan::Walk),
+        Ok(wire::SearchPlan::TwoHop) => Some(Plan::TwoHop),
+        Ok(wire::SearchPlan::Unspecified) | Err(_) => None,
+    }
+}
+
+fn filter_from_wire(filter: wire::Filter) -> Result<Filter, Status> {
+    Filter::new(condition_from_wire(filter)?).map_err(refused)
+}
+
+/// As deep as the message, whose depth its decoder bounds.
+fn condition_from_wire(filter: wire::Filter) -> Result<Condition, Status> {
+    use wire::filter::Condition as Wire;
+    let list = |list: wire::FilterList| {
+        list.filters.into_iter().map(condition_from_wire).collect::<Result<Vec<_>, Status>>()
+    };
+    let unset = "a filter has no condition; set one of compare, one_of, has, exists, all, any and negation";
+    Ok(match filter.condition.ok_or_else(|| Status::invalid_argument(unset))? {
+        Wire::Compare(wire::AttributeComparison { attribute, operator, value }) => Condition::Compare {
+            comparison: comparison_from_wire(operator, &attribute)?,
+            value: value_from_wire(value.unwrap_or_default(), &attribute)?,
+            attribute,
+        },
+        Wire::OneOf(wire::AttributeIn { attribute, values }) => {
+            let values = values.into_iter().map(|value| value_from_wire(value, &attribute));
+            Condition::In { values: values.collect::<Result<_, _>>()?, attribute }
+        }
+        Wire::Has(wire::AttributeHas { attribute, text }) => Condition::Has { attribute, text },
+        Wire::Exists(attribute) => Condition::Exists { attribute },
+        Wire::All(all) => Condition::All(list(all)?),
+        Wire::Any(any) => Condition::Any(list(any)?),
+        Wire::Negation(inner) => Condition::Not(Box::new(condition_from_wire(*inner)?)),
+    })
+}
+
+fn comparison_from_wire(operator: i32, attribute: &str) -> Result<Comparison, Status> {
+    use wire::ComparisonOperator as Wire;
+    match Wire::try_from(operator) {
+        Ok(Wire::Equal) => Ok(Comparison::Equal),
+        Ok(Wire::NotEqual) => Ok(Comparison::NotEqual),
+        Ok(Wire::Less) => Ok(Comparison::Less),
+        Ok(Wire::LessOrEqual) => Ok(Comparison::LessOrEqual),
+        Ok(Wire::Greater) => Ok(Comparison::Greater),
+        Ok(Wire::GreaterOrEqual) => Ok(Comparison::GreaterOrEqual),
+        Ok(Wire::Unspecified) | Err(_) => Err(Status::invalid_argument(format!(
+            "the filter compares attribute '{attribute}' with no known operator; set one such as \
+             COMPARISON_OPERATOR_EQUAL"
+        ))),
+    }
+}
+
+fn value_from_wire(value: wire::FilterValue, attribute: &str) -> Result<FilterValue, Status> {
+    use wire::filter_value::Value;
+    match value.value {
+        Some(Value::StringValue(text)) => Ok(FilterValue::Text(text)),
+        Some(Value::IntegerValue(v)) => Ok(FilterValue::Number(Number::Integer(v))),
+        Some(Value::FloatValue(v)) => Ok(FilterValue::Number(Number::Float(v))),
+        Some(Value::BoolValue(v)) => Ok(FilterValue::Bool(v)),
+        None => Err(Status::invalid_argument(format!(
+            "the filter compares attribute '{attribute}' with no value; set one"
+        ))),
+    }
+}
+
+/// A filter for the wire.
+pub fn filter_to_wire(filter: &Filter) -> wire::Filter {
+    condition_to_wire(filter.condition())
+}
+
+fn condition_to_wire(condition: &Condition) -> wire::Filter {
+    use wire::filter::Condition as Wire;
+    let list = |all: &[Condition]| wire::FilterList { filters: all.iter().map(condition_to_wire).collect() };
+    let condition = match condition {
+        Condition::Compare { attribute, comparison, value } => Wire::Compare(wire::AttributeComparison {
+            attribute: attribute.clone(),
+            operator: comparison_to_wire(*comparison) as i32,
+            value: Some(value_to_wire(value)),
+        }),
+        Condition::In { attribute, values } => Wire::OneOf(wire::AttributeIn {
+            attribute: attribute.clone(),
+            values: values.iter().map(value_to_wire).collect(),
+        }),
+        Condition::Has { attribute, text } => {
+            Wire::Has(wire::AttributeHas { attribute: attribute.clone(), text: text.clone() })
+        }
+        Condition::Exists { attribute } => Wire::Exists(attribute.clone()),
+        Condition::All(all) => Wire::All(list(all)),
+        Condition::Any(any) => Wire::Any(list(any)),
+        Condition::Not(inner) => Wire::Negation(Box::new(condition_to_wire(inner))),
+    };
+    wire::Filter { condition: Some(condition) }
+}
+
+fn comparison_to_wire(comparison: Comparison) -> wire::ComparisonOperator {
+    use wire::ComparisonOperator as Wire;
+    match comparison {
+        Comparison::Equal => Wire::Equal,
+        Comparison::NotEqual => Wire::NotEqual,
+        Comparison::Less => Wire::Less,
+        Comparison::LessOrEqual => Wire::LessOrEqual,
+        Comparison::Greater => Wire::Greater,
+        Comparison::GreaterOrEqual => Wire::GreaterOrEqual,
+    }
+}
+
+fn value_to_wire(value: &FilterValue) -> wire::FilterValue {
+    use wire::filter_value::Value;
+    let value = match value {
+        FilterValue::Text(text) => Value::StringValue(text.clone()),
+        FilterValue::Number(Number::Integer(v)) => Value::IntegerValue(*v),
+        FilterValue::Number(Number::Float(v)) => Value::FloatValue(*v),
+        FilterValue::Bool(v) => Value::BoolValue(*v),
+    };
+    wire::FilterValue { value: Some(value) }
 }
 
 fn hit_to_wire(Found { hit, record }: Found) -> wire::Hit {
@@ -286,6 +424,7 @@ pub(crate) fn vector_to_wire(embedding: Embedding) -> wire::Vector {
 }
 
 pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
+    let mut recall = overview.recall;
     wire::StatsResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model_id: overview.model_id.to_string(),
@@ -299,10 +438,35 @@ pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
                 image_points: stats.image_points,
                 text_points: stats.text_points,
                 truncated_texts: stats.truncated_texts,
+                recall: recall.extract_if(.., |r| r.collection == name).map(recall_to_wire).collect(),
             })
             .collect(),
         encoding: Some(encoding_to_wire(overview.texts, overview.query_cache)),
+        recall_sample: overview.recall_sample,
     }
+}
+
+fn recall_to_wire(report: RecallReport) -> wire::DirectionRecall {
+    let query_kind = match report.direction.from {
+        QueryKind::Image => wire::QueryKind::Image,
+        QueryKind::Text => wire::QueryKind::Text,
+        QueryKind::Vector => wire::QueryKind::Vector,
+    };
+    let rung = |(ef, recall)| wire::LadderRung { ef: ef as u64, recall: Some(estimate_to_wire(recall)) };
+    wire::DirectionRecall {
+        query_kind: query_kind as i32,
+        target: modality_to_wire(report.direction.to),
+        searches: report.searches,
+        measured: report.measured,
+        dropped: report.dropped,
+        mean: report.mean,
+        latest: report.latest.map(estimate_to_wire),
+        ladder: report.ladder.into_iter().map(rung).collect(),
+    }
+}
+
+fn estimate_to_wire(Estimate { mean, low, high, queries }: Estimate) -> wire::RecallEstimate {
+    wire::RecallEstimate { mean, low, high, queries: queries as u64 }
 }
 
 fn encoding_to_wire(texts: TextTotals, cache: CacheStats) -> wire::EncodingStats {

@@ -24,7 +24,10 @@ use tokio::net::TcpListener;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 
-pub use convert::{attributes_from_wire, attributes_to_wire, modality_from_wire, modality_to_wire};
+pub use convert::{
+    attributes_from_wire, attributes_to_wire, filter_to_wire, modality_from_wire, modality_to_wire,
+    plan_from_wire,
+};
 
 /// Bounds of a server. Past them it refuses, it does not queue.
 #[derive(Debug, Clone)]

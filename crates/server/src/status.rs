@@ -24,6 +24,7 @@ fn code(error: &EngineError) -> Code {
             EncodeError::Model { .. } => Code::Internal,
         },
         EngineError::Query(_)
+        | EngineError::Filter(_)
         | EngineError::Embedding(_)
         | EngineError::Record(_)
         | EngineError::Name(_)

@@ -1,0 +1,472 @@
+//! Conditions on the attributes of records.
+//!
+//! Owns: what a filter is, which filters are valid, and what they mean ([`Filter::matches`] is the
+//! reference that faster evaluations must agree with), and their written form (in `parse`).
+//! Deliberately absent: sets of records, and everything that makes filtering fast.
+
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::limits::{
+    ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_VALUES_MAX,
+};
+use crate::{AttributeValue, Attributes};
+
+/// A whole or fractional number. Numbers compare by value, exactly: 40 and 40.0 are equal, and no
+/// integer is rounded on the way. A value that is not a number counts as the greatest.
+#[derive(Debug, Clone, Copy)]
+pub enum Number {
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
+}
+
+impl Number {
+    fn is_finite(self) -> bool {
+        match self {
+            Self::Integer(_) => true,
+            Self::Float(v) => v.is_finite(),
+        }
+    }
+}
+
+impl Ord for Number {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (*self, *other) {
+            (Self::Integer(a), Self::Integer(b)) => a.cmp(&b),
+            (Self::Float(a), Self::Float(b)) => {
+                a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            }
+            (Self::Integer(a), Self::Float(b)) => integer_to_float(a, b),
+            (Self::Float(a), Self::Integer(b)) => integer_to_float(b, a).reverse(),
+        }
+    }
+}
+
+/// Compares without rounding the integer, as a cast to `f64` would beyond 2^53.
+fn integer_to_float(a: i64, b: f64) -> Ordering {
+    const TWO_63: f64 = 9_223_372_036_854_775_808.0;
+    if b.is_nan() || b >= TWO_63 {
+        return Ordering::Less;
+    }
+    if b < -TWO_63 {
+        return Ordering::Greater;
+    }
+    let whole = b.trunc();
+    // In range by the two checks above, so the cast is exact.
+    a.cmp(&(whole as i64)).then_with(|| whole.partial_cmp(&b).expect("neither is NaN"))
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Number {}
+
+/// What an attribute is compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilterValue {
+    /// Text; equal when every character is.
+    Text(String),
+    /// A finite number.
+    Number(Number),
+    /// A truth value.
+    Bool(bool),
+}
+
+impl FilterValue {
+    /// Whether an attribute is this value. A list is no single value, so it never is.
+    fn equals(&self, attribute: &AttributeValue) -> bool {
+        match (self, attribute) {
+            (Self::Text(a), AttributeValue::String(b)) => a == b,
+            (Self::Bool(a), AttributeValue::Bool(b)) => a == b,
+            (Self::Number(a), b) => number(b).is_some_and(|b| *a == b),
+            _ => false,
+        }
+    }
+}
+
+/// The number in an attribute, if it is one.
+fn number(attribute: &AttributeValue) -> Option<Number> {
+    match attribute {
+        AttributeValue::Integer(v) => Some(Number::Integer(*v)),
+        AttributeValue::Float(v) => Some(Number::Float(*v)),
+        AttributeValue::String(_) | AttributeValue::List(_) | AttributeValue::Bool(_) => None,
+    }
+}
+
+/// How an attribute is compared with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// The same value.
+    Equal,
+    /// Anything but that value, also no value at all: the negation of [`Self::Equal`].
+    NotEqual,
+    /// A smaller number.
+    Less,
+    /// A smaller number or the same.
+    LessOrEqual,
+    /// A greater number.
+    Greater,
+    /// A greater number or the same.
+    GreaterOrEqual,
+}
+
+impl Comparison {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+
+    /// Whether it compares sizes, and so numbers only.
+    fn orders(self) -> bool {
+        !matches!(self, Self::Equal | Self::NotEqual)
+    }
+}
+
+/// A condition, not yet checked. An attribute that a record lacks meets no condition but
+/// [`Comparison::NotEqual`]; so does one that holds another type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// An attribute compared with one value.
+    Compare {
+        /// The attribute's name.
+        attribute: String,
+        /// How.
+        comparison: Comparison,
+        /// With what.
+        value: FilterValue,
+    },
+    /// An attribute equal to one of several values.
+    In {
+        /// The attribute's name.
+        attribute: String,
+        /// At least one.
+        values: Vec<FilterValue>,
+    },
+    /// A list of texts that contains a text.
+    Has {
+        /// The attribute's name.
+        attribute: String,
+        /// The text.
+        text: String,
+    },
+    /// An attribute that is there, with any value.
+    Exists {
+        /// The attribute's name.
+        attribute: String,
+    },
+    /// Every one of at least one condition.
+    All(Vec<Condition>),
+    /// At least one of at least one condition.
+    Any(Vec<Condition>),
+    /// The contrary.
+    Not(Box<Condition>),
+}
+
+/// A condition on the attributes of a record, within bounds. Written like
+/// `view = "PA" and age >= 40 and not labels has "normal"`; that form parses back to the same filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter(Condition);
+
+/// Why a filter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// The written form cannot be read.
+    #[error("the filter is not understood at character {position}, {place}: {hint}")]
+    Syntax {
+        /// Counted from 1.
+        position: usize,
+        /// What stands there.
+        place: String,
+        /// What to write.
+        hint: String,
+    },
+    /// Conditions within conditions beyond the bound.
+    #[error(
+        "the filter nests more than {FILTER_DEPTH_MAX} conditions; join them with one 'and' or 'or' instead"
+    )]
+    TooDeep,
+    /// More values than the bound.
+    #[error("the filter names {found} values, more than {FILTER_VALUES_MAX}; search in several steps")]
+    TooMany {
+        /// Values, and conditions without one.
+        found: usize,
+    },
+    /// An `and`, `or` or `in` of nothing.
+    #[error("'{what}' has nothing to choose from; give it at least one {of}")]
+    Empty {
+        /// Which.
+        what: &'static str,
+        /// Of what.
+        of: &'static str,
+    },
+    /// A name or value that no attribute can have.
+    #[error("the filter's attribute '{name}': {reason}")]
+    Attribute {
+        /// The attribute's name, cut to 64 characters.
+        name: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+impl Filter {
+    /// Checks a condition: at most [`FILTER_DEPTH_MAX`] conditions within each other, at most
+    /// [`FILTER_VALUES_MAX`] values, finite numbers, sizes of numbers only, names and texts that
+    /// attributes can have. `All` and `Any` of a single condition are replaced by that condition.
+    ///
+    /// # Errors
+    /// See [`FilterError`].
+    pub fn new(condition: Condition) -> Result<Self, FilterError> {
+        let condition = simplify(condition, FILTER_DEPTH_MAX)?;
+        let found = values(&condition);
+        if found > FILTER_VALUES_MAX {
+            return Err(FilterError::TooMany { found });
+        }
+        Ok(Self(condition))
+    }
+
+    /// The condition.
+    pub fn condition(&self) -> &Condition {
+        &self.0
+    }
+
+    /// Whether a record with these attributes meets the filter.
+    pub fn matches(&self, attributes: &Attributes) -> bool {
+        matches(&self.0, attributes)
+    }
+}
+
+/// Checks a condition of at most `depth` levels and removes `All` and `Any` around a single one.
+fn simplify(condition: Condition, depth: usize) -> Result<Condition, FilterError> {
+    let depth = depth.checked_sub(1).ok_or(FilterError::TooDeep)?;
+    Ok(match condition {
+        Condition::All(inner) => match several("and", inner, depth)? {
+            Ok(one) => one,
+            Err(all) => Condition::All(all),
+        },
+        Condition::Any(inner) => match several("or", inner, depth)? {
+            Ok(one) => one,
+            Err(any) => Condition::Any(any),
+        },
+        Condition::Not(inner) => Condition::Not(Box::new(simplify(*inner, depth)?)),
+        leaf => {
+            check_leaf(&leaf)?;
+            leaf
+        }
+    })
+}
+
+/// The checked conditions; as `Ok` when it is a single one.
+fn several(
+    what: &'static str,
+    inner: Vec<Condition>,
+    depth: usize,
+) -> Result<Result<Condition, Vec<Condition>>, FilterError> {
+    let mut checked =
+        inner.into_iter().map(|condition| simplify(condition, depth)).collect::<Result<Vec<_>, _>>()?;
+    match checked.len() {
+        0 => Err(FilterError::Empty { what, of: "condition" }),
+        1 => Ok(Ok(checked.remove(0))),
+        _ => Ok(Err(checked)),
+    }
+}
+
+fn check_leaf(leaf: &Condition) -> Result<(), FilterError> {
+    let (attribute, checked) = match leaf {
+        Condition::Compare { attribute, comparison, value } => {
+            let ordered = !comparison.orders() || matches!(value, FilterValue::Number(_));
+            let refuse =
+                || format!("'{}' compares numbers; use '=' or 'in' for other values", comparison.as_str());
+            (attribute, if ordered { check_value(value) } else { Err(refuse()) })
+        }
+        Condition::In { attribute, values } => {
+            if values.is_empty() {
+                return Err(FilterError::Empty { what: "in", of: "value" });
+            }
+            (attribute, values.iter().try_for_each(check_value))
+        }
+        Condition::Has { attribute, text } => {
+            (attribute, check_text("text", text, ATTRIBUTE_VALUE_BYTES_MAX))
+        }
+        Condition::Exists { attribute } => (attribute, Ok(())),
+        Condition::All(_) | Condition::Any(_) | Condition::Not(_) => return Ok(()),
+    };
+    let named = if attribute.trim().is_empty() {
+        Err("the name is empty; give the attribute's name".to_owned())
+    } else {
+        check_text("name", attribute, ATTRIBUTE_NAME_BYTES_MAX)
+    };
+    named
+        .and(checked)
+        .map_err(|reason| FilterError::Attribute { name: attribute.chars().take(64).collect(), reason })
+}
+
+fn check_value(value: &FilterValue) -> Result<(), String> {
+    match value {
+        FilterValue::Text(text) => check_text("text", text, ATTRIBUTE_VALUE_BYTES_MAX),
+        FilterValue::Number(number) if !number.is_finite() => {
+            Err("the number is not finite; use 'exists' to ask for any value".to_owned())
+        }
+        FilterValue::Number(_) | FilterValue::Bool(_) => Ok(()),
+    }
+}
+
+fn check_text(what: &str, text: &str, max: usize) -> Result<(), String> {
+    if text.len() > max {
+        return Err(format!("the {what} has {} bytes, and no attribute has more than {max}", text.len()));
+    }
+    Ok(())
+}
+
+/// Values of a condition; a leaf without one counts as one.
+fn values(condition: &Condition) -> usize {
+    match condition {
+        Condition::In { values, .. } => values.len(),
+        Condition::Compare { .. } | Condition::Has { .. } | Condition::Exists { .. } => 1,
+        Condition::All(inner) | Condition::Any(inner) => inner.iter().map(values).sum(),
+        Condition::Not(inner) => values(inner),
+    }
+}
+
+fn matches(condition: &Condition, attributes: &Attributes) -> bool {
+    match condition {
+        Condition::Compare { attribute, comparison, value } => {
+            compares(attributes.get(attribute), *comparison, value)
+        }
+        Condition::In { attribute, values } => {
+            attributes.get(attribute).is_some_and(|found| values.iter().any(|value| value.equals(found)))
+        }
+        Condition::Has { attribute, text } => match attributes.get(attribute) {
+            Some(AttributeValue::List(items)) => items.contains(text),
+            _ => false,
+        },
+        Condition::Exists { attribute } => attributes.contains_key(attribute),
+        Condition::All(inner) => inner.iter().all(|condition| matches(condition, attributes)),
+        Condition::Any(inner) => inner.iter().any(|condition| matches(condition, attributes)),
+        Condition::Not(inner) => !matches(inner, attributes),
+    }
+}
+
+fn compares(found: Option<&AttributeValue>, comparison: Comparison, value: &FilterValue) -> bool {
+    let order = || match (found.and_then(number), value) {
+        (Some(found), FilterValue::Number(value)) => Some(found.cmp(value)),
+        _ => None,
+    };
+    match comparison {
+        Comparison::Equal => found.is_some_and(|found| value.equals(found)),
+        Comparison::NotEqual => !found.is_some_and(|found| value.equals(found)),
+        Comparison::Less => order().is_some_and(Ordering::is_lt),
+        Comparison::LessOrEqual => order().is_some_and(Ordering::is_le),
+        Comparison::Greater => order().is_some_and(Ordering::is_gt),
+        Comparison::GreaterOrEqual => order().is_some_and(Ordering::is_ge),
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_condition(f, &self.0)
+    }
+}
+
+fn write_condition(f: &mut fmt::Formatter<'_>, condition: &Condition) -> fmt::Result {
+    match condition {
+        Condition::Compare { attribute, comparison, value } => {
+            write_name(f, attribute)?;
+            write!(f, " {} ", comparison.as_str())?;
+            write_value(f, value)
+        }
+        Condition::In { attribute, values } => {
+            write_name(f, attribute)?;
+            f.write_str(" in (")?;
+            for (n, value) in values.iter().enumerate() {
+                f.write_str(if n == 0 { "" } else { ", " })?;
+                write_value(f, value)?;
+            }
+            f.write_str(")")
+        }
+        Condition::Has { attribute, text } => {
+            write_name(f, attribute)?;
+            f.write_str(" has ")?;
+            write_text(f, text)
+        }
+        Condition::Exists { attribute } => {
+            f.write_str("exists ")?;
+            write_name(f, attribute)
+        }
+        Condition::All(inner) => write_joined(f, inner, " and "),
+        Condition::Any(inner) => write_joined(f, inner, " or "),
+        Condition::Not(inner) => {
+            f.write_str("not ")?;
+            write_operand(f, inner)
+        }
+    }
+}
+
+fn write_joined(f: &mut fmt::Formatter<'_>, inner: &[Condition], by: &str) -> fmt::Result {
+    for (n, condition) in inner.iter().enumerate() {
+        f.write_str(if n == 0 { "" } else { by })?;
+        write_operand(f, condition)?;
+    }
+    Ok(())
+}
+
+/// A condition within another: in parentheses when it joins several.
+fn write_operand(f: &mut fmt::Formatter<'_>, condition: &Condition) -> fmt::Result {
+    if !matches!(condition, Condition::All(_) | Condition::Any(_)) {
+        return write_condition(f, condition);
+    }
+    f.write_str("(")?;
+    write_condition(f, condition)?;
+    f.write_str(")")
+}
+
+fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    if parse::is_bare_name(name) { f.write_str(name) } else { write!(f, "`{}`", name.replace('`', "``")) }
+}
+
+fn write_value(f: &mut fmt::Formatter<'_>, value: &FilterValue) -> fmt::Result {
+    match value {
+        FilterValue::Text(text) => write_text(f, text),
+        FilterValue::Number(Number::Integer(v)) => write!(f, "{v}"),
+        // Unlike `{}`, always with a point or an exponent.
+        FilterValue::Number(Number::Float(v)) => write!(f, "{v:?}"),
+        FilterValue::Bool(v) => write!(f, "{v}"),
+    }
+}
+
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_str("\"")?;
+    for c in text.chars() {
+        match c {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            c => write!(f, "{c}")?,
+        }
+    }
+    f.write_str("\"")
+}
