@@ -35,6 +35,16 @@ with grpc.insecure_channel(address) as channel:
     hits = stub.Search(pb.SearchRequest(key=query, target=pb.MODALITY_IMAGE)).hits
     assert hits[0].key == case["key"], hits
 
+    older = pb.AttributeComparison(
+        attribute="age", operator=pb.COMPARISON_OPERATOR_GREATER, value=pb.FilterValue(integer_value=50)
+    )
+    request = pb.SearchRequest(text=case["text"], target=pb.MODALITY_IMAGE, filter=pb.Filter(compare=older))
+    answer = stub.Search(request)
+    assert all(hit.attributes["age"].integer_value > 50 for hit in answer.hits), answer
+    assert answer.stats.plan == pb.SEARCH_PLAN_SCAN and 0 < answer.stats.matching_points < 20, answer.stats
+    answer = stub.Search(pb.SearchRequest(text=case["text"], target=pb.MODALITY_IMAGE, target_recall=0.95))
+    assert len(answer.hits) == 10, answer
+
     embedded = stub.Embed(pb.EmbedRequest(texts=[case["text"]], images=[pb.ImageInput(data=image)]))
     vector = embedded.text_embeddings[0]
     hits = stub.Search(pb.SearchRequest(vector=vector, target=pb.MODALITY_TEXT)).hits

@@ -1,80 +1,23 @@
 //! Conditions on the attributes of records.
 //!
 //! Owns: what a filter is, which filters are valid, and what they mean ([`Filter::matches`] is the
-//! reference that faster evaluations must agree with), and their written form (in `parse`).
+//! reference that faster evaluations must agree with), and their written form (in `parse` and `write`).
 //! Deliberately absent: sets of records, and everything that makes filtering fast.
 
+mod number;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::cmp::Ordering;
-use std::fmt;
 
 use crate::limits::{
     ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_VALUES_MAX,
 };
 use crate::{AttributeValue, Attributes};
 
-/// A whole or fractional number. Numbers compare by value, exactly: 40 and 40.0 are equal, and no
-/// integer is rounded on the way. A value that is not a number counts as the greatest.
-#[derive(Debug, Clone, Copy)]
-pub enum Number {
-    /// A whole number.
-    Integer(i64),
-    /// A number.
-    Float(f64),
-}
-
-impl Number {
-    fn is_finite(self) -> bool {
-        match self {
-            Self::Integer(_) => true,
-            Self::Float(v) => v.is_finite(),
-        }
-    }
-}
-
-impl Ord for Number {
-    fn cmp(&self, other: &Self) -> Ordering {
-        match (*self, *other) {
-            (Self::Integer(a), Self::Integer(b)) => a.cmp(&b),
-            (Self::Float(a), Self::Float(b)) => {
-                a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-            }
-            (Self::Integer(a), Self::Float(b)) => integer_to_float(a, b),
-            (Self::Float(a), Self::Integer(b)) => integer_to_float(b, a).reverse(),
-        }
-    }
-}
-
-/// Compares without rounding the integer, as a cast to `f64` would beyond 2^53.
-fn integer_to_float(a: i64, b: f64) -> Ordering {
-    const TWO_63: f64 = 9_223_372_036_854_775_808.0;
-    if b.is_nan() || b >= TWO_63 {
-        return Ordering::Less;
-    }
-    if b < -TWO_63 {
-        return Ordering::Greater;
-    }
-    let whole = b.trunc();
-    // In range by the two checks above, so the cast is exact.
-    a.cmp(&(whole as i64)).then_with(|| whole.partial_cmp(&b).expect("neither is NaN"))
-}
-
-impl PartialOrd for Number {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Number {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Number {}
+pub use number::Number;
 
 /// What an attribute is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -382,91 +325,4 @@ fn compares(found: Option<&AttributeValue>, comparison: Comparison, value: &Filt
         Comparison::Greater => order().is_some_and(Ordering::is_gt),
         Comparison::GreaterOrEqual => order().is_some_and(Ordering::is_ge),
     }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_condition(f, &self.0)
-    }
-}
-
-fn write_condition(f: &mut fmt::Formatter<'_>, condition: &Condition) -> fmt::Result {
-    match condition {
-        Condition::Compare { attribute, comparison, value } => {
-            write_name(f, attribute)?;
-            write!(f, " {} ", comparison.as_str())?;
-            write_value(f, value)
-        }
-        Condition::In { attribute, values } => {
-            write_name(f, attribute)?;
-            f.write_str(" in (")?;
-            for (n, value) in values.iter().enumerate() {
-                f.write_str(if n == 0 { "" } else { ", " })?;
-                write_value(f, value)?;
-            }
-            f.write_str(")")
-        }
-        Condition::Has { attribute, text } => {
-            write_name(f, attribute)?;
-            f.write_str(" has ")?;
-            write_text(f, text)
-        }
-        Condition::Exists { attribute } => {
-            f.write_str("exists ")?;
-            write_name(f, attribute)
-        }
-        Condition::All(inner) => write_joined(f, inner, " and "),
-        Condition::Any(inner) => write_joined(f, inner, " or "),
-        Condition::Not(inner) => {
-            f.write_str("not ")?;
-            write_operand(f, inner)
-        }
-    }
-}
-
-fn write_joined(f: &mut fmt::Formatter<'_>, inner: &[Condition], by: &str) -> fmt::Result {
-    for (n, condition) in inner.iter().enumerate() {
-        f.write_str(if n == 0 { "" } else { by })?;
-        write_operand(f, condition)?;
-    }
-    Ok(())
-}
-
-/// A condition within another: in parentheses when it joins several.
-fn write_operand(f: &mut fmt::Formatter<'_>, condition: &Condition) -> fmt::Result {
-    if !matches!(condition, Condition::All(_) | Condition::Any(_)) {
-        return write_condition(f, condition);
-    }
-    f.write_str("(")?;
-    write_condition(f, condition)?;
-    f.write_str(")")
-}
-
-fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-    if parse::is_bare_name(name) { f.write_str(name) } else { write!(f, "`{}`", name.replace('`', "``")) }
-}
-
-fn write_value(f: &mut fmt::Formatter<'_>, value: &FilterValue) -> fmt::Result {
-    match value {
-        FilterValue::Text(text) => write_text(f, text),
-        FilterValue::Number(Number::Integer(v)) => write!(f, "{v}"),
-        // Unlike `{}`, always with a point or an exponent.
-        FilterValue::Number(Number::Float(v)) => write!(f, "{v:?}"),
-        FilterValue::Bool(v) => write!(f, "{v}"),
-    }
-}
-
-fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_str("\"")?;
-    for c in text.chars() {
-        match c {
-            '"' => f.write_str("\\\"")?,
-            '\\' => f.write_str("\\\\")?,
-            '\n' => f.write_str("\\n")?,
-            '\r' => f.write_str("\\r")?,
-            '\t' => f.write_str("\\t")?,
-            c => write!(f, "{c}")?,
-        }
-    }
-    f.write_str("\"")
 }

@@ -1,6 +1,7 @@
 //! From a query to hits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diptych_core::limits::EF_MAX;
@@ -116,7 +117,7 @@ impl Engine {
             // A record deleted between the two leaves its place to the next best.
             if hits.len() == wanted || left == 0 {
                 let matching_points = matching.as_ref().map(|m| m.points.len());
-                let notes = matching.map(|m| m.notes).unwrap_or_default();
+                let notes = matching.map(|m| m.notes.clone()).unwrap_or_default();
                 let searched_points = index.len();
                 return Ok(SearchOutcome {
                     hits,
@@ -133,7 +134,7 @@ impl Engine {
     }
 
     /// The points that meet the query's filter, if it has one.
-    fn matching(&self, space: &Space, query: &Query) -> Result<Option<Matching>, EngineError> {
+    fn matching(&self, space: &Space, query: &Query) -> Result<Option<Arc<Matching>>, EngineError> {
         let Some(filter) = query.filter() else { return Ok(None) };
         Ok(Some(space.attributes(&self.store)?.matching(filter, query.target())))
     }

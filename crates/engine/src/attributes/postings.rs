@@ -1,0 +1,344 @@
+//! The points per attribute value, and the sets that conditions make of them.
+//!
+//! Deliberately absent: locks, loading, and what becomes of the sets.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use diptych_core::{
+    AttributeValue, Attributes, Comparison, Condition, FilterValue, Number, PartRef, PointId,
+};
+use diptych_index::PointSet;
+
+use crate::points::Points;
+
+/// Bytes of a text beyond which its digest stands for it, so that long texts are not kept twice.
+const TEXT_BYTES: usize = 64;
+/// Attribute names listed in a note about one that no record has.
+const NAMES_LISTED: usize = 20;
+
+/// A value as it is looked up. Ordered by kind, numbers by value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Term {
+    Bool(bool),
+    Number(Number),
+    Text(Arc<str>),
+    LongText(Box<[u8; 32]>),
+}
+
+impl Term {
+    fn text(text: &str) -> Self {
+        if text.len() <= TEXT_BYTES {
+            Self::Text(text.into())
+        } else {
+            Self::LongText(Box::new(*blake3::hash(text.as_bytes()).as_bytes()))
+        }
+    }
+
+    fn of(value: &FilterValue) -> Self {
+        match value {
+            FilterValue::Text(text) => Self::text(text),
+            FilterValue::Number(number) => Self::Number(*number),
+            FilterValue::Bool(value) => Self::Bool(*value),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Bool(_) => Kind::Bool,
+            Self::Number(_) => Kind::Number,
+            Self::Text(_) | Self::LongText(_) => Kind::Text,
+        }
+    }
+}
+
+/// What an attribute of one record holds.
+#[derive(Debug)]
+enum Held {
+    One(Term),
+    List(Vec<Term>),
+}
+
+impl Held {
+    fn of(value: &AttributeValue) -> Self {
+        match value {
+            AttributeValue::String(text) => Self::One(Term::text(text)),
+            AttributeValue::Integer(v) => Self::One(Term::Number(Number::Integer(*v))),
+            AttributeValue::Float(v) => Self::One(Term::Number(Number::Float(*v))),
+            AttributeValue::Bool(v) => Self::One(Term::Bool(*v)),
+            AttributeValue::List(items) => {
+                let mut terms: Vec<Term> = items.iter().map(|item| Term::text(item)).collect();
+                terms.sort_unstable();
+                terms.dedup();
+                Self::List(terms)
+            }
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::One(term) => term.kind(),
+            Self::List(_) => Kind::List,
+        }
+    }
+}
+
+/// Types of values, as notes name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    List,
+    Number,
+    Bool,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Text, Self::List, Self::Number, Self::Bool];
+
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Text => "texts",
+            Self::List => "lists of texts",
+            Self::Number => "numbers",
+            Self::Bool => "truth values",
+        }
+    }
+}
+
+/// Points by modality.
+type Sides = [Points; 2];
+
+/// The points of one attribute.
+#[derive(Debug, Default)]
+struct Attribute {
+    any: Sides,
+    /// Of single values.
+    values: BTreeMap<Term, Sides>,
+    /// Of lists, by member.
+    members: BTreeMap<Term, Sides>,
+    /// Points by [`Kind`] of the value.
+    kinds: [usize; 4],
+}
+
+/// What one record has, shared by its points.
+type Owned = Arc<[(Arc<str>, Held)]>;
+
+/// The attributes of all points of a collection.
+#[derive(Debug, Default)]
+pub(super) struct Postings {
+    attributes: BTreeMap<Arc<str>, Attribute>,
+    all: [PointSet; 2],
+    owned: HashMap<PointId, Owned>,
+    /// Points whose removal came before their addition: writers may overtake each other here.
+    gone: HashSet<PointId>,
+    /// Counts the writes.
+    pub(super) version: u64,
+}
+
+impl Postings {
+    /// What a record has, with the names that are known already.
+    fn own(&self, attributes: &Attributes) -> Owned {
+        let name = |name: &String| match self.attributes.get_key_value(name.as_str()) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::from(name.as_str()),
+        };
+        attributes.iter().map(|(key, value)| (name(key), Held::of(value))).collect()
+    }
+
+    /// Adds the points of a record with these attributes.
+    pub(super) fn add(&mut self, attributes: &Attributes, points: &[(PartRef, PointId)]) {
+        let owned = self.own(attributes);
+        for &(part, point) in points {
+            self.add_point(part, point, &owned);
+        }
+    }
+
+    fn add_point(&mut self, part: PartRef, point: PointId, owned: &Owned) {
+        if self.gone.remove(&point) {
+            return;
+        }
+        let side = part.modality as usize;
+        self.all[side].insert(point.0);
+        for (name, held) in owned.iter() {
+            let attribute = self.attributes.entry(Arc::clone(name)).or_default();
+            attribute.any[side].insert(point.0);
+            attribute.kinds[held.kind() as usize] += 1;
+            match held {
+                Held::One(term) => attribute.values.entry(term.clone()).or_default()[side].insert(point.0),
+                Held::List(terms) => {
+                    for term in terms {
+                        attribute.members.entry(term.clone()).or_default()[side].insert(point.0);
+                    }
+                }
+            }
+        }
+        self.owned.insert(point, Arc::clone(owned));
+    }
+
+    /// Removes a point, or remembers that it must not be added.
+    pub(super) fn remove(&mut self, part: PartRef, point: PointId) {
+        let Some(owned) = self.owned.remove(&point) else {
+            self.gone.insert(point);
+            return;
+        };
+        let side = part.modality as usize;
+        self.all[side].remove(point.0);
+        for (name, held) in owned.iter() {
+            let Some(attribute) = self.attributes.get_mut(name) else { continue };
+            attribute.any[side].remove(point.0);
+            attribute.kinds[held.kind() as usize] -= 1;
+            match held {
+                Held::One(term) => remove_from(&mut attribute.values, term, side, point),
+                Held::List(terms) => {
+                    for term in terms {
+                        remove_from(&mut attribute.members, term, side, point);
+                    }
+                }
+            }
+            if attribute.any.iter().all(Points::is_empty) {
+                self.attributes.remove(name);
+            }
+        }
+    }
+
+    /// The points of one modality whose records meet a condition.
+    pub(super) fn meeting(&self, condition: &Condition, side: usize) -> Cow<'_, PointSet> {
+        match condition {
+            Condition::Compare { attribute, comparison, value } => {
+                let attribute = self.attributes.get(attribute.as_str());
+                let equal = || union(attribute.and_then(|a| a.values.get(&Term::of(value))), side);
+                match comparison {
+                    Comparison::Equal => equal(),
+                    Comparison::NotEqual => Cow::Owned(&self.all[side] - equal().as_ref()),
+                    _ => {
+                        let range = number_range(*comparison, value);
+                        union(attribute.iter().flat_map(|a| a.values.range(range.clone())).map(second), side)
+                    }
+                }
+            }
+            Condition::In { attribute, values } => {
+                let attribute = self.attributes.get(attribute.as_str());
+                union(values.iter().filter_map(|value| attribute?.values.get(&Term::of(value))), side)
+            }
+            Condition::Has { attribute, text } => {
+                let attribute = self.attributes.get(attribute.as_str());
+                union(attribute.and_then(|a| a.members.get(&Term::text(text))), side)
+            }
+            Condition::Exists { attribute } => {
+                union(self.attributes.get(attribute.as_str()).map(|a| &a.any), side)
+            }
+            Condition::All(inner) => {
+                let mut inner = inner.iter();
+                let first = inner.next().map_or_else(Cow::default, |first| self.meeting(first, side));
+                inner.fold(first, |met, next| {
+                    if met.is_empty() {
+                        met
+                    } else {
+                        Cow::Owned(met.as_ref() & self.meeting(next, side).as_ref())
+                    }
+                })
+            }
+            Condition::Any(inner) => {
+                let mut any = PointSet::new();
+                for condition in inner {
+                    any |= self.meeting(condition, side).as_ref();
+                }
+                Cow::Owned(any)
+            }
+            Condition::Not(inner) => Cow::Owned(&self.all[side] - self.meeting(inner, side).as_ref()),
+        }
+    }
+
+    /// Says of conditions that no record can meet why that is.
+    pub(super) fn note(&self, condition: &Condition, notes: &mut Vec<String>) {
+        let (name, wanted) = match condition {
+            Condition::Compare { attribute, value, .. } => (attribute, vec![Term::of(value).kind()]),
+            Condition::In { attribute, values } => {
+                (attribute, values.iter().map(|value| Term::of(value).kind()).collect())
+            }
+            Condition::Has { attribute, .. } => (attribute, vec![Kind::List]),
+            Condition::Exists { attribute } => (attribute, Kind::ALL.to_vec()),
+            Condition::All(inner) | Condition::Any(inner) => {
+                return inner.iter().for_each(|condition| self.note(condition, notes));
+            }
+            Condition::Not(inner) => return self.note(inner, notes),
+        };
+        let note = match self.attributes.get(name.as_str()) {
+            None => self.no_such(name),
+            Some(attribute) if wanted.iter().all(|&kind| attribute.kinds[kind as usize] == 0) => {
+                let there = Kind::ALL.into_iter().filter(|&kind| attribute.kinds[kind as usize] > 0);
+                let there: Vec<&str> = there.map(Kind::plural).collect();
+                let hint = match condition {
+                    Condition::Has { .. } => "; compare single values with '=' or 'in'",
+                    _ if attribute.kinds[Kind::List as usize] > 0 => "; ask what a list contains with 'has'",
+                    _ => "",
+                };
+                format!("'{name}' holds {}, no {}{hint}", there.join(" and "), wanted[0].plural())
+            }
+            Some(_) => return,
+        };
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    fn no_such(&self, name: &str) -> String {
+        let mut names: Vec<&str> = self.attributes.keys().map(AsRef::as_ref).take(NAMES_LISTED).collect();
+        if self.attributes.len() > NAMES_LISTED {
+            names.push("and others");
+        }
+        if names.is_empty() {
+            format!("no record has the attribute '{name}', or any other")
+        } else {
+            format!("no record has the attribute '{name}'; there are: {}", names.join(", "))
+        }
+    }
+}
+
+fn remove_from(postings: &mut BTreeMap<Term, Sides>, term: &Term, side: usize, point: PointId) {
+    if let Some(sides) = postings.get_mut(term) {
+        sides[side].remove(point.0);
+        if sides.iter().all(Points::is_empty) {
+            postings.remove(term);
+        }
+    }
+}
+
+fn second<A, B>((_, b): (A, B)) -> B {
+    b
+}
+
+fn union<'a>(sides: impl IntoIterator<Item = &'a Sides>, side: usize) -> Cow<'a, PointSet> {
+    Points::union(sides.into_iter().map(|sides| &sides[side]))
+}
+
+/// The terms that a comparison of sizes accepts; for a value that is no number, none.
+fn number_range(comparison: Comparison, value: &FilterValue) -> (Bound<Term>, Bound<Term>) {
+    let FilterValue::Number(value) = value else {
+        return (Bound::Included(Term::Bool(true)), Bound::Excluded(Term::Bool(true)));
+    };
+    let term = |number| Term::Number(number);
+    let least = Bound::Included(term(Number::Float(f64::NEG_INFINITY)));
+    let greatest = Bound::Included(term(Number::Float(f64::INFINITY)));
+    match comparison {
+        Comparison::Less => (least, Bound::Excluded(term(*value))),
+        Comparison::LessOrEqual => (least, Bound::Included(term(*value))),
+        Comparison::Greater => (Bound::Excluded(term(*value)), greatest),
+        Comparison::GreaterOrEqual => (Bound::Included(term(*value)), greatest),
+        Comparison::Equal | Comparison::NotEqual => {
+            (Bound::Included(term(*value)), Bound::Included(term(*value)))
+        }
+    }
+}
+
+#[cfg(test)]
+impl Postings {
+    pub(super) fn is_empty(&self) -> bool {
+        self.attributes.is_empty()
+            && self.owned.is_empty()
+            && self.gone.is_empty()
+            && self.all.iter().all(PointSet::is_empty)
+    }
+}
