@@ -178,8 +178,8 @@ fn stored_queries(
         (QueryKind::Text, _) | (QueryKind::Vector, Modality::Image) => Modality::Text,
     };
     let ids = space.index(&shared.store, modality)?.ids();
-    let step = ids.len().div_ceil(wanted.max(1)).max(1);
-    let chosen: Vec<PointId> = ids.into_iter().step_by(step).take(wanted).collect();
+    let wanted = wanted.min(ids.len());
+    let chosen: Vec<PointId> = (0..wanted).map(|n| ids[n * ids.len() / wanted]).collect();
     let vectors = shared.store.vectors(space.collection.id, modality, &chosen)?;
     Ok(vectors.into_iter().flatten().collect())
 }
