@@ -68,7 +68,7 @@ fn the_command_line_filters_in_both_directions_here_and_there() {
     assert!(notes.starts_with("scan · ") && notes.contains(" of 59 points · encode "), "{notes}");
     let args = [&["search", "--filter", "vieww = 'PA'"], &text[..], &there].concat();
     let (said, notes) = succeed_with_notes(dir.path(), &args);
-    assert_eq!(said, "no record with a image part meets the filter\n");
+    assert_eq!(said, "no image of a record that meets the filter\n");
     assert!(notes.contains("no record has the attribute 'vieww'; there are: age, impression"), "{notes}");
 
     assert!(server.stop().success());

@@ -154,14 +154,13 @@ pub struct SearchArgs {
     /// Instead of --ef: the share of the true neighbours to be found, such as 0.95 (with --server)
     #[arg(long, requires = "server", conflicts_with = "ef", value_name = "0..1")]
     pub recall: Option<f64>,
-    /// Only records whose attributes meet a condition, such as
-    /// 'view = "PA" and age >= 40 and not labels has "normal"'
+    /// Only records that meet a condition: 'view = "PA" and age >= 40 and not labels has "normal"'
     ///
-    /// Conditions are: =, !=, <, <=, >, >= with a "text", a number, true or false; in ("PA", "AP");
-    /// has "text" for an attribute that is a list of texts; exists NAME. They are joined by and, or,
-    /// not and parentheses. A record without the attribute meets no condition but !=. Names with
-    /// other characters than letters, digits, '_', '-' and '.' stand in `backquotes`.
-    #[arg(long, value_name = "CONDITION", verbatim_doc_comment)]
+    /// Conditions: =, !=, <, <=, >, >= with a "text", a number, true or false; in ("PA", "AP"); has
+    /// "text" for an attribute that is a list of texts; exists NAME. They are joined by and, or, not
+    /// and parentheses. A record without the attribute meets no condition but !=. Names with other
+    /// characters than letters, digits, '_', '-' and '.' stand in `backquotes`.
+    #[arg(long, value_name = "CONDITION")]
     pub filter: Option<Filter>,
     #[command(flatten)]
     pub place: PlaceArgs,

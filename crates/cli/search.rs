@@ -40,7 +40,7 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if hits.is_empty() && args.filter.is_some() {
-        output::line(&format!("no record with a {} part meets the filter", args.target))?;
+        output::line(&format!("no {} of a record that meets the filter", args.target))?;
     } else if hits.is_empty() {
         output::line(&format!("no records with a {} part yet", args.target))?;
     } else {

@@ -172,7 +172,8 @@ impl Meter {
             options,
             store,
             tracks: Mutex::default(),
-            drawn: AtomicU64::new(0),
+            // 0 would always be drawn.
+            drawn: AtomicU64::new(1),
             started: Instant::now(),
             rest_until: AtomicU64::new(0),
         };

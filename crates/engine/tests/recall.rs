@@ -241,3 +241,29 @@ fn without_texts_to_calibrate_with_the_queries_themselves_fill_the_ladder() {
     let outcome = ask(40);
     assert!(outcome.plan == Plan::Scan || outcome.ef == known, "{ladder:?}, used {:?}", outcome.ef);
 }
+
+#[test]
+fn what_the_queue_cannot_hold_is_dropped_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+    let recall = RecallOptions { sample: 1.0, busy_max: 0.01, waiting_max: 1, ..RecallOptions::default() };
+    let options = EngineOptions { recall, ..EngineOptions::default() };
+    let engine = Engine::open(store, Arc::new(HashEncoder::new(DIM)), options).unwrap();
+    fill(&engine, 0..500);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let engine = &engine;
+            scope.spawn(move || {
+                (0..100).for_each(|n| ask(engine, words(100 * thread + n), Modality::Image, None))
+            });
+        }
+    });
+    let counted = report(&engine, TEXT_TO_IMAGE);
+    assert_eq!((counted.searches, counted.measured + counted.dropped), (400, 400));
+    assert!(counted.measured > 0 && counted.mean == Some(1.0), "{counted:?}");
+    // A filter narrows the answer, so its recall would be another thing.
+    let query =
+        Query::new(words(1), Modality::Image, 10, None).unwrap().with_filter("exists x".parse().unwrap());
+    engine.search(&CollectionName::default(), &query).unwrap();
+    assert_eq!(report(&engine, TEXT_TO_IMAGE).searches, 400);
+}
