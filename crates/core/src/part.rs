@@ -17,6 +17,14 @@ impl Modality {
     /// Both, in the order in which they are stored.
     pub const ALL: [Self; 2] = [Self::Image, Self::Text];
 
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Image => Self::Text,
+            Self::Text => Self::Image,
+        }
+    }
+
     /// The name used in output and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! The engine: a store, a model and the collections that join them.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -10,6 +11,7 @@ use diptych_store::{Mutation, Outcome, Stats, Store, StoreError, StoredRecord};
 
 use crate::cache::QueryCache;
 use crate::recall::Meter;
+use crate::shelf::INDEX_DIR;
 use crate::space::Space;
 use crate::{
     CacheStats, EncodeThread, EngineError, QueryEmbedding, QueueLimits, RecallOptions, RecallReport,
@@ -88,6 +90,8 @@ pub struct Engine {
     truncated_queries: AtomicU64,
     spaces: RwLock<HashMap<CollectionName, Arc<Space>>>,
     index_options: IndexOptions,
+    /// Where the files of the indexes are.
+    index_dir: Option<PathBuf>,
     recall_sample: f64,
     model_id: ModelId,
     dim: usize,
@@ -101,6 +105,7 @@ impl Engine {
     pub fn open(store: Store, encoder: Arc<dyn Encode>, options: EngineOptions) -> Result<Self, EngineError> {
         let (model_id, dim) = (encoder.model_id(), encoder.dim());
         let index_options = IndexOptions { kind: options.index, ..IndexOptions::default() };
+        let index_dir = Some(store.root().join(INDEX_DIR));
         let mut spaces = HashMap::new();
         for collection in store.collections() {
             if collection.model_id != model_id {
@@ -113,7 +118,7 @@ impl Engine {
                 }
                 .into());
             }
-            let space = Space::new(collection, index_options);
+            let space = Space::new(collection, index_options, index_dir.clone());
             spaces.insert(space.collection.name.clone(), Arc::new(space));
         }
         let limits = QueueLimits {
@@ -136,6 +141,7 @@ impl Engine {
             truncated_queries: AtomicU64::new(0),
             spaces: RwLock::new(spaces),
             index_options,
+            index_dir,
             model_id,
             dim,
         })
@@ -152,6 +158,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Writes down what the indexes hold, so that the next start need not build it again. Done when the
+    /// engine is dropped; here, errors are told.
+    ///
+    /// # Errors
+    /// When files cannot be written. Nothing is lost: the store has everything.
+    pub fn close(&self) -> Result<(), EngineError> {
+        self.all_spaces().iter().try_for_each(|space| space.close(&self.store))
     }
 
     /// The encoder, for preparing inputs on the caller's thread.
@@ -224,7 +239,7 @@ impl Engine {
     pub fn delete(&self, collection: &CollectionName, key: &Key) -> Result<(), EngineError> {
         let space = self.space(collection)?;
         let mutation = Mutation::Delete { key: key.clone() };
-        let applied = space.write(&[Vec::new()], || self.write_store(&space, vec![mutation]))?;
+        let applied = space.write(&self.store, &[Vec::new()], || self.write_store(&space, vec![mutation]))?;
         match applied.first().map(|a| &a.outcome) {
             Some(Outcome::Deleted) => Ok(()),
             _ => Err(EngineError::RecordNotFound { key: key.clone(), collection: collection.to_string() }),
@@ -289,12 +304,20 @@ impl Engine {
         }
         let dim = u32::try_from(self.dim).expect("an embedding has at most DIM_MAX dimensions");
         let collection = self.store.create_collection(name, self.model_id, dim)?;
-        let space = Arc::new(Space::new(collection, self.index_options));
+        let space = Arc::new(Space::new(collection, self.index_options, self.index_dir.clone()));
         spaces.insert(name.clone(), Arc::clone(&space));
         Ok(space)
     }
 
     fn all_spaces(&self) -> Vec<Arc<Space>> {
         self.spaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!("the indexes are not written down, the next start will take longer: {error}");
+        }
     }
 }

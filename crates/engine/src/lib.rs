@@ -17,6 +17,7 @@ mod points;
 mod queue;
 mod recall;
 mod search;
+mod shelf;
 mod space;
 mod verify;
 mod write;

@@ -9,7 +9,7 @@ use diptych_core::{
     CollectionName, Embedding, Filter, Hit, Key, Modality, PartRef, Query, QuerySource, Record,
 };
 use diptych_index::{Answer, Index, Neighbor, Plan, PointSet, Search, default_ef};
-use diptych_store::RecordVector;
+use diptych_store::{RecordVector, Store};
 
 use crate::attributes::Matching;
 use crate::recall::{Answered, Look};
@@ -63,6 +63,8 @@ const LOOKS: u32 = 4;
 /// Where and how a search looks.
 struct Field<'a> {
     space: &'a Space,
+    store: &'a Store,
+    target: Modality,
     index: &'a Index,
     embedding: &'a Embedding,
     look: Look,
@@ -96,7 +98,18 @@ impl Engine {
         let index = space.index(&self.store, query.target())?;
         let direction = Direction { from, to: query.target() };
         let look = self.meter.look(&space, direction, &embedding, query, index.len());
-        let field = Field { space: &space, index, embedding: &embedding, look, k: query.k() };
+        if from != query.target().into() {
+            index.note_query(&embedding)?;
+        }
+        let field = Field {
+            space: &space,
+            store: &self.store,
+            target: query.target(),
+            index: &index,
+            embedding: &embedding,
+            look,
+            k: query.k(),
+        };
         let mut left = LOOKS;
         loop {
             let started = Instant::now();
@@ -268,14 +281,18 @@ impl Field<'_> {
     ) -> Result<(Answer, Option<usize>), EngineError> {
         let ef = match (self.look, filter) {
             (Look::Exact, None) => {
-                let neighbors = self.index.nearest_exact(self.embedding, wanted)?;
+                let neighbors = self
+                    .space
+                    .ask(self.store, self.target, |index| index.nearest_exact(self.embedding, wanted))?;
                 return Ok((Answer { neighbors, plan: Plan::Scan }, None));
             }
             // Recalls are measured without filters, so here the longest list has to do.
             (Look::Exact, Some(_)) => Some(EF_MAX),
             (Look::Ef(ef), _) => ef,
         };
-        let answer = self.index.search(self.embedding, &Search { k: wanted, ef, filter })?;
+        let search = Search { k: wanted, ef, filter };
+        let answer =
+            self.space.ask(self.store, self.target, |index| index.search(self.embedding, &search))?;
         let used = ef.unwrap_or_else(|| default_ef(wanted)).max(wanted);
         let ef = (answer.plan != Plan::Scan).then_some(used);
         Ok((answer, ef))

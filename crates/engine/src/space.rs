@@ -1,33 +1,49 @@
-//! The in-memory side of a collection: one index per modality, loaded from the store on first use.
+//! The index side of a collection: one index per modality, opened on first use, kept up with writes.
+//!
+//! Owns: which index answers for a modality, what every write does to it, and when its files catch up.
+//! Deliberately absent: how an index is opened or built (see `shelf`).
 
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-use diptych_core::{Embedding, Modality, PointId};
-use diptych_index::{Index, IndexOptions};
+use diptych_core::{Embedding, Modality};
+use diptych_index::{Index, IndexError, IndexOptions};
 use diptych_store::{Applied, Collection, Store};
 
 use crate::EngineError;
 use crate::attributes::AttributeIndex;
+use crate::shelf::Shelf;
 
-/// Points handed to the index at once while loading; bounds the memory held twice.
-const LOAD_CHUNK: usize = 16_384;
+/// Changes of records after which the files of the indexes catch up.
+const CHECKPOINT_CHANGES: u64 = 16_384;
 
 /// A collection as the engine holds it.
 pub(crate) struct Space {
     pub(crate) collection: Collection,
     /// Loaded as the indexes are, by the first filter.
     pub(crate) attributes: OnceLock<AttributeIndex>,
-    indexes: [OnceLock<Index>; 2],
+    indexes: RwLock<[Option<Arc<Index>>; 2]>,
     /// Writers hold it shared from the store's batch to the index insert; a load holds it alone, so
     /// that it sees each write either in the store or in the index's own update, never in neither.
     gate: RwLock<()>,
-    options: IndexOptions,
+    shelf: Shelf,
+    /// Changes since the files last caught up.
+    changes: AtomicU64,
 }
 
 impl Space {
-    pub(crate) fn new(collection: Collection, options: IndexOptions) -> Self {
-        let attributes = OnceLock::new();
-        Self { collection, attributes, indexes: Default::default(), gate: RwLock::new(()), options }
+    /// A collection whose indexes are kept in `dir`, if they are kept.
+    pub(crate) fn new(collection: Collection, options: IndexOptions, dir: Option<PathBuf>) -> Self {
+        let shelf = Shelf { collection: collection.clone(), options, dir };
+        Self {
+            collection,
+            attributes: OnceLock::new(),
+            indexes: RwLock::default(),
+            gate: RwLock::new(()),
+            shelf,
+            changes: AtomicU64::new(0),
+        }
     }
 
     /// Keeps writers out, for a load.
@@ -35,67 +51,119 @@ impl Space {
         self.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The index of one modality; built from the store when this is the first need of it.
-    pub(crate) fn index(&self, store: &Store, modality: Modality) -> Result<&Index, EngineError> {
-        let cell = &self.indexes[modality as usize];
-        if let Some(index) = cell.get() {
+    /// The index of one modality; opened, or built from the store, when this is the first need of it.
+    pub(crate) fn index(&self, store: &Store, modality: Modality) -> Result<Arc<Index>, EngineError> {
+        if let Some(index) = self.opened(modality) {
             return Ok(index);
         }
         let _alone = self.alone();
-        if let Some(index) = cell.get() {
+        if let Some(index) = self.opened(modality) {
             return Ok(index);
         }
-        let index = load(store, &self.collection, modality, &self.options)?;
-        Ok(cell.get_or_init(|| index))
+        let index = Arc::new(self.shelf.open(store, modality)?);
+        self.put(modality, Some(Arc::clone(&index)));
+        Ok(index)
     }
 
-    /// Runs a write to the store and brings the loaded indexes up to it before returning.
+    /// Asks the index of one modality. When one of its files turns out to be damaged, the index is built
+    /// again from the store and asked once more.
+    pub(crate) fn ask<T>(
+        &self,
+        store: &Store,
+        modality: Modality,
+        ask: impl Fn(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, EngineError> {
+        let index = self.index(store, modality)?;
+        match ask(&index) {
+            Err(error @ IndexError::Damaged { .. }) => {
+                tracing::warn!("{error}; building it again");
+                self.rebuild(store, modality, &index)?;
+                Ok(ask(&*self.index(store, modality)?)?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Replaces a damaged index, unless another caller has done so already.
+    fn rebuild(&self, store: &Store, modality: Modality, damaged: &Arc<Index>) -> Result<(), EngineError> {
+        let _alone = self.alone();
+        if self.opened(modality).is_some_and(|index| !Arc::ptr_eq(&index, damaged)) {
+            return Ok(());
+        }
+        self.put(modality, None);
+        // Others may still search the damaged one; its files stay readable to them.
+        let index = self.shelf.build_again(store, modality)?;
+        self.put(modality, Some(Arc::new(index)));
+        Ok(())
+    }
+
+    fn opened(&self, modality: Modality) -> Option<Arc<Index>> {
+        self.indexes.read().unwrap_or_else(PoisonError::into_inner)[modality as usize].clone()
+    }
+
+    fn put(&self, modality: Modality, index: Option<Arc<Index>>) {
+        self.indexes.write().unwrap_or_else(PoisonError::into_inner)[modality as usize] = index;
+    }
+
+    /// Runs a write to the store and brings the opened indexes up to it before returning.
     pub(crate) fn write(
         &self,
+        store: &Store,
         vectors: &[Vec<Embedding>],
         write: impl FnOnce() -> Result<Vec<Applied>, EngineError>,
     ) -> Result<Vec<Applied>, EngineError> {
-        let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let applied = write()?;
-        for (position, change) in applied.iter().enumerate() {
-            for (part, point) in &change.removed {
-                if let Some(index) = self.indexes[part.modality as usize].get() {
-                    index.remove(*point);
-                }
+        let applied = {
+            let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            let applied = write()?;
+            for (change, vectors) in applied.iter().zip(vectors) {
+                self.apply(change, vectors)?;
             }
-            for (n, (part, point)) in change.added.iter().enumerate() {
-                if let Some(index) = self.indexes[part.modality as usize].get() {
-                    index.insert(*point, &vectors[position][n])?;
-                }
-            }
+            applied
+        };
+        let changes = self.changes.fetch_add(applied.len() as u64, Ordering::Relaxed) + applied.len() as u64;
+        if changes >= CHECKPOINT_CHANGES {
+            self.checkpoint(store);
         }
         Ok(applied)
     }
-}
 
-/// Builds an index of everything the store holds of one modality.
-pub(crate) fn load(
-    store: &Store,
-    collection: &Collection,
-    modality: Modality,
-    options: &IndexOptions,
-) -> Result<Index, EngineError> {
-    let stats = store.stats(collection.id)?;
-    let expected = match modality {
-        Modality::Image => stats.image_points,
-        Modality::Text => stats.text_points,
-    };
-    let expected_points = usize::try_from(expected).unwrap_or(usize::MAX);
-    let options = IndexOptions { expected_points, ..*options };
-    let index = Index::new(collection.dim as usize, options)?;
-    let mut chunk: Vec<(PointId, Embedding)> = Vec::with_capacity(LOAD_CHUNK.min(expected_points));
-    for point in store.scan_vectors(collection.id, modality)? {
-        chunk.push(point?);
-        if chunk.len() == LOAD_CHUNK {
-            index.insert_many(&chunk)?;
-            chunk.clear();
+    fn apply(&self, change: &Applied, vectors: &[Embedding]) -> Result<(), EngineError> {
+        for (part, point) in &change.removed {
+            if let Some(index) = self.opened(part.modality) {
+                index.remove(*point);
+            }
+        }
+        for ((part, point), vector) in change.added.iter().zip(vectors) {
+            if let Some(index) = self.opened(part.modality) {
+                index.insert(*point, vector)?;
+            }
+            // What is stored in one modality is what the other will be asked.
+            if let Some(index) = self.opened(part.modality.other()) {
+                index.note_query(vector)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the files of the opened indexes catch up with the store, in the background.
+    pub(crate) fn checkpoint(&self, store: &Store) {
+        let _alone = self.alone();
+        self.changes.store(0, Ordering::Relaxed);
+        for modality in Modality::ALL {
+            if let Some(index) = self.opened(modality) {
+                index.checkpoint(store.last_seq());
+            }
         }
     }
-    index.insert_many(&chunk)?;
-    Ok(index)
+
+    /// Has the files of the opened indexes catch up with the store, now.
+    pub(crate) fn close(&self, store: &Store) -> Result<(), EngineError> {
+        self.checkpoint(store);
+        for modality in Modality::ALL {
+            if let Some(index) = self.opened(modality) {
+                index.flush()?;
+            }
+        }
+        Ok(())
+    }
 }

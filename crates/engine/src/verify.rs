@@ -7,7 +7,7 @@ use diptych_index::IndexOptions;
 use diptych_store::{Collection, Store};
 
 use crate::EngineError;
-use crate::space::load;
+use crate::shelf::{INDEX_DIR, Shelf};
 
 /// Cosine below which a point does not count as its own nearest neighbour.
 const SELF_COSINE_MIN: f32 = 1.0 - 1e-4;
@@ -55,7 +55,15 @@ fn verify_index(
     problems: &mut Vec<String>,
 ) -> Result<(), EngineError> {
     let place = format!("collection '{}', {modality} index", collection.name);
-    let index = match load(store, collection, modality, &IndexOptions::default()) {
+    let shelf = Shelf {
+        collection: collection.clone(),
+        options: IndexOptions::default(),
+        dir: Some(store.root().join(INDEX_DIR)),
+    };
+    if let Err(error) = shelf.check(modality) {
+        problems.push(format!("{place}: {error}; it has been built again"));
+    }
+    let index = match shelf.open(store, modality) {
         Ok(index) => index,
         Err(error) => {
             problems.push(format!("{place}: it cannot be built: {error}"));

@@ -228,7 +228,7 @@ impl Engine {
                 Mutation::Put { record, vectors: pairs, digest, mode }
             })
             .collect();
-        let applied = space.write(&vectors, || self.write_store(space, mutations))?;
+        let applied = space.write(&self.store, &vectors, || self.write_store(space, mutations))?;
         Ok(applied.into_iter().zip(counts).zip(keys).map(|((a, t), key)| self.written(a, t, key)).collect())
     }
 

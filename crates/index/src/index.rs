@@ -22,7 +22,11 @@ use crate::rank::{Best, Neighbor};
 use crate::sealed::points::Staged;
 use crate::sealed::segment::{Segment, Wanted};
 use crate::search::{Answer, Plan, PointSet, Search};
+use crate::training::Training;
 use crate::upkeep::{Upkeep, open_segments};
+
+/// Queries noted between two looks at whether segments should be taught.
+const NOTES_PER_LOOK: u64 = 1024;
 
 /// Points of one modality and their nearest neighbours by cosine similarity. All methods take
 /// `&self` and may run at the same time.
@@ -42,8 +46,8 @@ pub(crate) struct Shared {
     /// orders removals and the appearance of new segments. Of several locks, the manifest's is taken
     /// first, then this, then the state's.
     removed: Mutex<PointSet>,
-    /// Queries that segments are taught about when they are built.
-    training: RwLock<Arc<Vec<Embedding>>>,
+    /// Queries that segments are taught about when they are built, and later.
+    pub(crate) training: Mutex<Training>,
     /// What the manifest says, and one writer of it at a time.
     pub(crate) manifest: Mutex<Manifest>,
 }
@@ -69,6 +73,8 @@ pub(crate) struct Sealing {
 pub(crate) struct Part {
     pub(crate) segment: Arc<Segment>,
     pub(crate) files: Option<Files>,
+    /// Queries that had been noted when its links were taught about them.
+    pub(crate) taught: u64,
 }
 
 /// What an index is made of.
@@ -149,7 +155,7 @@ impl Index {
             dir,
             state: RwLock::new(State { live, sealing: Vec::new(), segments }),
             removed: Mutex::new(manifest.removed.clone()),
-            training: RwLock::default(),
+            training: Mutex::default(),
             manifest: Mutex::new(manifest),
         });
         let upkeep = (options.kind == Kind::Graph).then(|| Upkeep::start(&shared));
@@ -388,6 +394,14 @@ impl Index {
         self.shared.snapshot().layers().map(|layer| layer.audit()).sum()
     }
 
+    /// Reads every exact vector of the segments and checks it against its checksum.
+    ///
+    /// # Errors
+    /// [`IndexError::Damaged`].
+    pub fn check_vectors(&self) -> Result<(), IndexError> {
+        self.shared.snapshot().segments.iter().try_for_each(|part| part.segment.points().check_vectors())
+    }
+
     /// Seals what is live, does all background work that is due, and returns when it is done.
     ///
     /// # Errors
@@ -412,16 +426,45 @@ impl Index {
     }
 
     /// Teaches the index about queries of the kind it will be asked: walks for similar ones get shorter.
-    /// They are kept for the segments of later points too. Matters where queries are not of the kind of
-    /// the points, such as texts in an index of images.
+    /// Matters where queries are not of the kind of the points, such as texts in an index of images.
+    /// Returns when it is done; the queries are noted too, for the segments of later points.
     ///
     /// # Errors
     /// [`IndexError::WrongDimension`]; [`IndexError::Io`], [`IndexError::Damaged`].
     pub fn learn_queries(&self, queries: &[Embedding]) -> Result<(), IndexError> {
         queries.iter().try_for_each(|query| self.check_dim(query))?;
-        let all = Arc::new(queries.to_vec());
-        *self.shared.training.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&all);
-        self.upkeep.as_ref().map_or(Ok(()), |upkeep| upkeep.learn(&self.shared, &all))
+        for query in queries {
+            self.shared.training().note(query);
+        }
+        self.upkeep.as_ref().map_or(Ok(()), |upkeep| upkeep.learn(&self.shared, queries))
+    }
+
+    /// Notes a query, or something like one, for segments to be taught about in the background. Of many
+    /// a fair sample is kept.
+    ///
+    /// # Errors
+    /// [`IndexError::WrongDimension`].
+    pub fn note_query(&self, query: &Embedding) -> Result<(), IndexError> {
+        self.check_dim(query)?;
+        let Some(upkeep) = &self.upkeep else { return Ok(()) };
+        let noted = self.shared.training().note(query);
+        if noted.is_multiple_of(NOTES_PER_LOOK) {
+            upkeep.wake();
+        }
+        Ok(())
+    }
+
+    /// Whether the point is here, or was.
+    pub fn knows(&self, id: PointId) -> bool {
+        self.shared.removed().contains(id.0) || self.shared.state().knows(id)
+    }
+
+    /// Seals what was set aside for it, without merging, and returns when it is in force.
+    ///
+    /// # Errors
+    /// As [`Index::seal`].
+    pub fn flush(&self) -> Result<(), IndexError> {
+        self.upkeep.as_ref().map_or(Ok(()), |upkeep| upkeep.flush(&self.shared))
     }
 
     /// Sets a live layer of at least so many points aside for sealing.
@@ -486,8 +529,8 @@ impl Shared {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn training(&self) -> Arc<Vec<Embedding>> {
-        Arc::clone(&self.training.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn training(&self) -> MutexGuard<'_, Training> {
+        self.training.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -28,6 +28,7 @@ mod rank;
 mod registry;
 mod sealed;
 mod search;
+mod training;
 mod upkeep;
 
 pub use index::{Index, IndexStats};

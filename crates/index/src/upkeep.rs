@@ -27,6 +27,9 @@ const FAN: usize = 4;
 /// Share of dead slots, one in so many, beyond which a segment is built again.
 const DEAD_SHARE: usize = 5;
 
+/// New queries before segments are taught about them.
+const TEACH_MIN: u64 = 2048;
+
 /// The worker of one index.
 pub(crate) struct Upkeep {
     signal: Arc<Signal>,
@@ -46,6 +49,7 @@ struct Signal {
 enum Job {
     Seal(Sealing),
     Merge { base: Option<Part>, others: Vec<Part> },
+    Teach(Part),
 }
 
 impl Upkeep {
@@ -71,7 +75,17 @@ impl Upkeep {
     /// Does all work that is due, here, on all cores.
     pub(crate) fn settle(&self, shared: &Shared) -> Result<(), IndexError> {
         let jobs = lock(&self.jobs);
-        work_off(shared, &jobs, &|| false)
+        work_off(shared, &Turn::patient(&jobs))
+    }
+
+    /// Seals what was set aside for it, here, on all cores.
+    pub(crate) fn flush(&self, shared: &Shared) -> Result<(), IndexError> {
+        let jobs = lock(&self.jobs);
+        let turn = &Turn::patient(&jobs);
+        while let Some(sealing) = next_sealing(shared) {
+            seal(shared, turn, &sealing)?;
+        }
+        Ok(())
     }
 
     /// Makes points a segment, here, on all cores.
@@ -80,20 +94,17 @@ impl Upkeep {
             return Ok(());
         }
         let jobs = lock(&self.jobs);
-        build_and_publish(shared, &jobs, staged, None, &[], None)?;
-        work_off(shared, &jobs, &|| false)
+        let turn = &Turn::patient(&jobs);
+        build_and_publish(shared, turn, staged, None, &[], None)?;
+        work_off(shared, turn)
     }
 
     /// Teaches all segments about queries, here, on all cores.
     pub(crate) fn learn(&self, shared: &Shared, queries: &[Embedding]) -> Result<(), IndexError> {
         let jobs = lock(&self.jobs);
+        let turn = &Turn::patient(&jobs);
         let queries: Vec<&[f32]> = queries.iter().map(Embedding::as_slice).collect();
-        for part in shared.snapshot().segments {
-            if let Some(links) = build::relearn(&part.segment, &queries)? {
-                publish_links(shared, &jobs, &part, links)?;
-            }
-        }
-        Ok(())
+        shared.snapshot().segments.iter().try_for_each(|part| teach(shared, turn, part, &queries))
     }
 }
 
@@ -105,6 +116,19 @@ impl Drop for Upkeep {
             // A panic there has been reported; nothing here depends on it.
             let _ = thread.join();
         }
+    }
+}
+
+/// The right to do jobs, one at a time, until stopped.
+struct Turn<'a> {
+    _jobs: &'a MutexGuard<'a, ()>,
+    stop: build::Stop<'a>,
+}
+
+impl<'a> Turn<'a> {
+    /// Until all is done.
+    fn patient(jobs: &'a MutexGuard<'a, ()>) -> Self {
+        Self { _jobs: jobs, stop: &|| false }
     }
 }
 
@@ -132,31 +156,32 @@ fn run(signal: &Signal, jobs: &Mutex<()>, shared: &Weak<Shared>) {
         let Some(shared) = shared.upgrade().filter(|_| !stop()) else { return };
         // What fails stays as it is, searchable; the next wake-up, or the owner's `settle`, tries again
         // and reports it.
-        let _ = pool.install(|| work_off(&shared, &lock(jobs), &stop));
+        let _ = pool.install(|| work_off(&shared, &Turn { _jobs: &lock(jobs), stop: &stop }));
     }
 }
 
 /// Does work until none is due.
-fn work_off(shared: &Shared, jobs: &MutexGuard<'_, ()>, stop: &dyn Fn() -> bool) -> Result<(), IndexError> {
-    while !stop() {
+fn work_off(shared: &Shared, turn: &Turn<'_>) -> Result<(), IndexError> {
+    while !(turn.stop)() {
         let Some(job) = next_job(shared) else { break };
         match job {
-            Job::Seal(sealing) => {
-                let mut staged = Staged::new(shared.dim);
-                sealing.layer.for_each_point(|id, vector| staged.push(id, vector));
-                build_and_publish(shared, jobs, staged, None, &[], Some(&sealing))?;
+            Job::Seal(sealing) => seal(shared, turn, &sealing)?,
+            Job::Merge { base, others } => merge(shared, turn, base, others)?,
+            Job::Teach(part) => {
+                let queries = shared.training().queries().to_vec();
+                let queries: Vec<&[f32]> = queries.iter().map(Embedding::as_slice).collect();
+                teach(shared, turn, &part, &queries)?;
             }
-            Job::Merge { base, others } => merge(shared, jobs, base, others)?,
         }
     }
     Ok(())
 }
 
 fn next_job(shared: &Shared) -> Option<Job> {
-    let state = shared.snapshot();
-    if let Some(sealing) = state.sealing.first() {
-        return Some(Job::Seal(sealing.clone()));
+    if let Some(sealing) = next_sealing(shared) {
+        return Some(Job::Seal(sealing));
     }
+    let state = shared.snapshot();
     let mostly_dead = |part: &Part| part.segment.dead_slots() * DEAD_SHARE > part.segment.points().slots();
     if let Some(part) = state.segments.iter().find(|part| mostly_dead(part)) {
         return Some(Job::Merge { base: None, others: vec![part.clone()] });
@@ -171,15 +196,31 @@ fn next_job(shared: &Shared) -> Option<Job> {
             return Some(Job::Merge { base, others: same });
         }
     }
-    None
+    let noted = shared.training().noted();
+    let due = |part: &&Part| noted >= (2 * part.taught).max(part.taught + TEACH_MIN);
+    state.segments.iter().find(due).cloned().map(Job::Teach)
 }
 
-fn merge(
-    shared: &Shared,
-    jobs: &MutexGuard<'_, ()>,
-    base: Option<Part>,
-    others: Vec<Part>,
-) -> Result<(), IndexError> {
+fn next_sealing(shared: &Shared) -> Option<Sealing> {
+    shared.snapshot().sealing.first().cloned()
+}
+
+fn seal(shared: &Shared, turn: &Turn<'_>, sealing: &Sealing) -> Result<(), IndexError> {
+    let mut staged = Staged::new(shared.dim);
+    sealing.layer.for_each_point(|id, vector| staged.push(id, vector));
+    build_and_publish(shared, turn, staged, None, &[], Some(sealing))
+}
+
+fn teach(shared: &Shared, turn: &Turn<'_>, part: &Part, queries: &[&[f32]]) -> Result<(), IndexError> {
+    let taught = shared.training().noted();
+    let links = build::relearn(&part.segment, queries, turn.stop)?;
+    if (turn.stop)() {
+        return Ok(());
+    }
+    publish_links(shared, turn, part, links, taught)
+}
+
+fn merge(shared: &Shared, turn: &Turn<'_>, base: Option<Part>, others: Vec<Part>) -> Result<(), IndexError> {
     let mut staged = Staged::new(shared.dim);
     if let Some(base) = &base {
         base.segment.stage_all(&mut staged)?;
@@ -192,23 +233,29 @@ fn merge(
     }
     let merged: Vec<Part> = base.iter().cloned().chain(others).collect();
     let base = base.map(|part| part.segment);
-    build_and_publish(shared, jobs, staged, base.as_deref(), &merged, None)
+    build_and_publish(shared, turn, staged, base.as_deref(), &merged, None)
 }
 
 /// Builds a segment and puts it in the place of older ones, or of a layer.
 fn build_and_publish(
     shared: &Shared,
-    _jobs: &MutexGuard<'_, ()>,
+    turn: &Turn<'_>,
     staged: Staged,
     base: Option<&Segment>,
     replaced: &[Part],
     sealed: Option<&Sealing>,
 ) -> Result<(), IndexError> {
-    let training = shared.training();
+    let (training, taught) = {
+        let training = shared.training();
+        (training.queries().to_vec(), training.noted())
+    };
     let queries: Vec<&[f32]> = training.iter().map(Embedding::as_slice).collect();
     let new = if staged.len() > 0 {
-        let (points, links) = build::build(staged, base, shared.options.build_options(), &queries)?;
-        Some(place(shared, points, links)?)
+        let options = shared.options.build_options();
+        let Some((points, links)) = build::build(staged, base, options, &queries, turn.stop)? else {
+            return Ok(());
+        };
+        Some(place(shared, points, links, taught)?)
     } else {
         None
     };
@@ -229,9 +276,9 @@ fn build_and_publish(
 }
 
 /// Puts a segment into files, if the index has a directory.
-fn place(shared: &Shared, points: Points, links: LinkTable) -> Result<Part, IndexError> {
+fn place(shared: &Shared, points: Points, links: LinkTable, taught: u64) -> Result<Part, IndexError> {
     let Some(dir) = &shared.dir else {
-        return Ok(Part { segment: Arc::new(Segment::new(points, links)), files: None });
+        return Ok(Part { segment: Arc::new(Segment::new(points, links)), files: None, taught });
     };
     let files = {
         let mut manifest = shared.manifest();
@@ -241,36 +288,41 @@ fn place(shared: &Shared, points: Points, links: LinkTable) -> Result<Part, Inde
     points.write(&points_path(dir, files.points))?;
     links.write(&links_path(dir, files.links))?;
     drop((points, links));
-    open_segment(dir, files)
+    Ok(Part { taught, ..open_segment(dir, files)? })
 }
 
+/// Puts other links of a segment in force; without any, only notes that it has been taught.
 fn publish_links(
     shared: &Shared,
-    _jobs: &MutexGuard<'_, ()>,
+    _turn: &Turn<'_>,
     old: &Part,
-    links: LinkTable,
+    links: Option<LinkTable>,
+    taught: u64,
 ) -> Result<(), IndexError> {
-    let (links, files) = match (&shared.dir, old.files) {
-        (Some(dir), Some(files)) => {
-            let number = {
-                let mut manifest = shared.manifest();
-                manifest.next += 1;
-                manifest.next - 1
-            };
-            let path = links_path(dir, number);
-            links.write(&path)?;
-            let links = LinkTable::open(&path, old.segment.points().slots())?;
-            (links, Some(Files { links: number, ..files }))
-        }
-        _ => (links, None),
-    };
-    let new = Part { segment: Arc::new(old.segment.relinked(links)), files };
+    let mut new = Part { taught, ..old.clone() };
+    if let Some(links) = links {
+        let links = match (&shared.dir, old.files) {
+            (Some(dir), Some(files)) => {
+                let number = {
+                    let mut manifest = shared.manifest();
+                    manifest.next += 1;
+                    manifest.next - 1
+                };
+                let path = links_path(dir, number);
+                links.write(&path)?;
+                new.files = Some(Files { links: number, ..files });
+                LinkTable::open(&path, old.segment.points().slots())?
+            }
+            _ => links,
+        };
+        new.segment = Arc::new(old.segment.relinked(links));
+    }
     for part in &mut shared.state_mut().segments {
         if part.segment.is(&old.segment) {
             *part = new.clone();
         }
     }
-    commit(shared, None)
+    if new.files == old.files { Ok(()) } else { commit(shared, None) }
 }
 
 /// Writes down which files are in force.
@@ -301,5 +353,5 @@ pub(crate) fn open_segments(dir: &Path, manifest: &Manifest) -> Result<Vec<Part>
 fn open_segment(dir: &Path, files: Files) -> Result<Part, IndexError> {
     let points = Points::open(&points_path(dir, files.points))?;
     let links = LinkTable::open(&links_path(dir, files.links), points.slots())?;
-    Ok(Part { segment: Arc::new(Segment::new(points, links)), files: Some(files) })
+    Ok(Part { segment: Arc::new(Segment::new(points, links)), files: Some(files), taught: 0 })
 }

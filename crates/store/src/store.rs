@@ -339,6 +339,11 @@ impl Store {
         self.writer.last_seq()
     }
 
+    /// The store's directory. It is locked, and room for files that are built from the store.
+    pub fn root(&self) -> &Path {
+        self.directory.root()
+    }
+
     /// Exact counts of one collection.
     ///
     /// # Errors

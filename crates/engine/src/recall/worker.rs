@@ -133,7 +133,7 @@ fn repeat(
     }
     // Only where recalls are asked for is the cost of a ladder worth it.
     let climbs = shared.track(&mut shared.tracks(), space, direction).ladder.is_some();
-    if climbs && let Some(recalls) = ladder::measure(index, embedding)? {
+    if climbs && let Some(recalls) = ladder::measure(&index, embedding)? {
         let mut tracks = shared.tracks();
         if let Some(ladder) = &mut shared.track(&mut tracks, space, direction).ladder {
             ladder.add(&recalls);
@@ -158,7 +158,7 @@ fn calibrate(
         if closing.load(Ordering::Relaxed) {
             break;
         }
-        if let Some(recalls) = ladder::measure(index, query)? {
+        if let Some(recalls) = ladder::measure(&index, query)? {
             ladder.add(&recalls);
         }
     }

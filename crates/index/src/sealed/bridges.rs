@@ -12,6 +12,7 @@
 
 use rayon::prelude::*;
 
+use super::build::Stop;
 use super::code::CodeQuery;
 use super::graph::{Rows, best_entries};
 use super::kernel::{CodeKernel, Planes};
@@ -29,10 +30,20 @@ const EF: usize = 400;
 const EF_ARRIVE: usize = 24;
 
 /// Adds the links that these queries lack, on all cores.
-pub(crate) fn learn(points: &Points, rows: &Rows, entries: &[u32], queries: &[&[f32]], kernel: CodeKernel) {
-    queries.par_iter().with_max_len(16).for_each_init(Walker::default, |walker, query| {
-        learn_one(points, rows, entries, &points.query(query), kernel, walker);
-    });
+pub(crate) fn learn(
+    points: &Points,
+    rows: &Rows,
+    entries: &[u32],
+    queries: &[&[f32]],
+    kernel: CodeKernel,
+    stop: Stop<'_>,
+) {
+    queries.par_iter().with_max_len(16).filter(|_| !stop()).for_each_init(
+        Walker::default,
+        |walker, query| {
+            learn_one(points, rows, entries, &points.query(query), kernel, walker);
+        },
+    );
 }
 
 fn learn_one(

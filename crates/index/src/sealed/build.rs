@@ -24,6 +24,8 @@ const LOOKS: [usize; 4] = [12, EF_FIND, 512, 2048];
 const EF_FIND: usize = EF_DEFAULT;
 /// Cosine distance below which vectors are the same but for rounding.
 const SAME: f32 = 1e-6;
+/// So few slots that are not found are rather compared by every search than linked and looked for again.
+const COMPARED: usize = 16;
 /// Passes over all slots; what the last one does not find is compared by every search.
 const PASSES: usize = 3;
 /// The hardness of a link without which a slot is not found: nothing takes its place.
@@ -31,13 +33,17 @@ const LIFELINE: u8 = u8::MAX;
 /// Fewest slots for which links are taught about queries: fewer are scanned or walked in no time.
 const LEARN_MIN: usize = 2048;
 
-/// Builds a segment. The slots of `base`, if there is one, must be the first of `staged`, in order.
+/// Says whether to give up: asked often, from all cores.
+pub(crate) type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// Builds a segment; `None` when stopped. The slots of `base`, if there is one, must be the first of `staged`, in order.
 pub(crate) fn build(
     staged: Staged,
     base: Option<&Segment>,
     options: BuildOptions,
     queries: &[&[f32]],
-) -> Result<(Points, LinkTable), IndexError> {
+    stop: Stop<'_>,
+) -> Result<Option<(Points, LinkTable)>, IndexError> {
     let kernel = CodeKernel::detect();
     let known = base.map_or(0, |b| b.points().slots());
     let (points, codes) = staged.finish(base.map(|b| b.points().quantizer().clone()));
@@ -49,18 +55,22 @@ pub(crate) fn build(
     let entries = spread_entries(n);
     let codes_view = Codes::new(&codes, points.quantizer().stride(), kernel);
     let builder = GraphBuilder::new(codes_view, rows, options);
-    builder.link_from(known as u32, &entries);
+    builder.link_from(known as u32, &entries, stop);
     let rows = builder.into_rows();
     drop(codes);
     if n >= LEARN_MIN {
-        bridges::learn(&points, &rows, &entries, queries, kernel);
+        bridges::learn(&points, &rows, &entries, queries, kernel, stop);
     }
-    let strays = find_all(&points, &rows, &entries, kernel)?;
-    Ok((points, rows.into_table(entries, strays)))
+    let strays = find_all(&points, &rows, &entries, kernel, stop)?;
+    Ok((!stop()).then(|| (points, rows.into_table(entries, strays))))
 }
 
-/// The links of a segment, taught about more queries.
-pub(crate) fn relearn(segment: &Segment, queries: &[&[f32]]) -> Result<Option<LinkTable>, IndexError> {
+/// The links of a segment, taught about more queries; `None` when stopped, or when that is of no use.
+pub(crate) fn relearn(
+    segment: &Segment,
+    queries: &[&[f32]],
+    stop: Stop<'_>,
+) -> Result<Option<LinkTable>, IndexError> {
     let points = segment.points();
     if points.slots() < LEARN_MIN || queries.is_empty() {
         return Ok(None);
@@ -68,9 +78,9 @@ pub(crate) fn relearn(segment: &Segment, queries: &[&[f32]]) -> Result<Option<Li
     let kernel = CodeKernel::detect();
     let rows = Rows::resume(points.slots(), segment.links());
     let entries = segment.links().entries.to_vec();
-    bridges::learn(points, &rows, &entries, queries, kernel);
-    let strays = find_all(points, &rows, &entries, kernel)?;
-    Ok(Some(rows.into_table(entries, strays)))
+    bridges::learn(points, &rows, &entries, queries, kernel, stop);
+    let strays = find_all(points, &rows, &entries, kernel, stop)?;
+    Ok((!stop()).then(|| rows.into_table(entries, strays)))
 }
 
 /// Makes sure that a search for each slot by its own vector meets it, by a link from where the search
@@ -82,19 +92,22 @@ fn find_all(
     rows: &Rows,
     entries: &[u32],
     kernel: CodeKernel,
+    stop: Stop<'_>,
 ) -> Result<Vec<u32>, IndexError> {
     let mut pass = 0;
     loop {
         let looks: Vec<(u32, Look)> = (0..points.slots() as u32)
             .into_par_iter()
             .with_max_len(256)
+            .filter(|_| !stop())
             .map_init(Walker::default, |walker, slot| {
                 Ok((slot, look_for(points, rows, entries, kernel, walker, slot)?))
             })
             .filter(|look| !matches!(look, Ok((_, Look::Met))))
             .collect::<Result<_, IndexError>>()?;
         pass += 1;
-        if pass == PASSES || looks.iter().all(|(_, look)| *look == Look::Misjudged) {
+        let to_link = looks.iter().filter(|(_, look)| *look != Look::Misjudged).count();
+        if pass == PASSES || to_link <= COMPARED {
             return Ok(looks.into_iter().map(|(slot, _)| slot).collect());
         }
         for (slot, look) in &looks {

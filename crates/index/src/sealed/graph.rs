@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
+use super::build::Stop;
 use super::container::Section;
 use super::kernel::CodeKernel;
 use super::links::{LinkTable, NONE};
@@ -232,8 +233,8 @@ impl<'a> GraphBuilder<'a> {
     }
 
     /// Links all slots from `first` on: those among the `entries` before all others and one after the
-    /// other, so that every walk finds them.
-    pub(crate) fn link_from(&self, first: u32, entries: &[u32]) {
+    /// other, so that every walk finds them. Leaves slots out when stopped.
+    pub(crate) fn link_from(&self, first: u32, entries: &[u32], stop: Stop<'_>) {
         let (old, new): (Vec<u32>, Vec<u32>) = entries.iter().partition(|&&slot| slot < first);
         let mut walker = Walker::default();
         let mut known = old;
@@ -245,7 +246,7 @@ impl<'a> GraphBuilder<'a> {
         (first..self.codes.len() as u32)
             .into_par_iter()
             .with_max_len(LINK_TASK)
-            .filter(|slot| !is_new.contains(slot))
+            .filter(|slot| !is_new.contains(slot) && !stop())
             .for_each_init(Walker::default, |walker, slot| self.link(walker, slot, entries));
     }
 

@@ -210,6 +210,11 @@ impl Points {
         Ok(())
     }
 
+    /// Checks all vectors.
+    pub(crate) fn check_vectors(&self) -> Result<(), IndexError> {
+        (0..self.checksums.len()).into_par_iter().try_for_each(|block| self.check_block(block))
+    }
+
     /// Writes the points to a new file.
     pub(crate) fn write(&self, path: &Path) -> Result<(), IndexError> {
         let mut file = ContainerWriter::create(path, MAGIC)?;
