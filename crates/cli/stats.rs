@@ -41,11 +41,13 @@ fn print(stats: &wire::StatsResponse) -> Result<()> {
             output::count(collection.text_points, "text"),
         ))?;
         if !collection.recall.is_empty() {
-            output::line("  recall           searches  measured  dropped   mean  latest (95 % interval)")?;
+            output::line(
+                "  recall                     searches  measured  dropped   mean  latest (95 % interval)",
+            )?;
         }
         for recall in &collection.recall {
             output::line(&format!(
-                "  {:<15} {:>9} {:>9} {:>8} {:>6}  {}",
+                "  {:<25} {:>9} {:>9} {:>8} {:>6}  {}",
                 direction(recall),
                 recall.searches,
                 recall.measured,
@@ -70,7 +72,8 @@ fn direction(recall: &wire::DirectionRecall) -> String {
         wire::QueryKind::Vector => "vector",
         wire::QueryKind::Unspecified => "unknown",
     };
-    format!("{from} to {}", modality_from_wire(recall.target).map_or("unknown", Modality::as_str))
+    let to = modality_from_wire(recall.target).map_or("unknown", Modality::as_str);
+    format!("{from} to {to}{}", if recall.filtered { ", filtered" } else { "" })
 }
 
 fn estimate(recall: &wire::RecallEstimate) -> String {

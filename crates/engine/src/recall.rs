@@ -7,7 +7,7 @@
 //! Nothing here delays a search: what is to be measured goes to one thread behind a bounded queue,
 //! and is dropped when that is full or has had its share of the time. Until a recall has been
 //! measured, a search that asks for one scans, which finds everything.
-//! Deliberately absent: filtered searches, which are neither sampled nor calibrated for.
+//! Deliberately absent: calibrations for filters, of which there are too many to measure each.
 
 mod ladder;
 mod window;
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use diptych_core::{CollectionName, Effort, Embedding, Modality, Query};
 use diptych_store::Store;
 
+use crate::attributes::Matching;
 use crate::space::Space;
 
 use ladder::Ladder;
@@ -79,6 +80,8 @@ pub struct Direction {
     pub from: QueryKind,
     /// What it searched.
     pub to: Modality,
+    /// Whether a filter narrowed the answer; such searches may take other ways through the index.
+    pub filtered: bool,
 }
 
 impl fmt::Display for Direction {
@@ -88,7 +91,7 @@ impl fmt::Display for Direction {
             QueryKind::Text => "text",
             QueryKind::Vector => "vector",
         };
-        write!(f, "{from} to {}", self.to)
+        write!(f, "{from} to {}{}", self.to, if self.filtered { ", filtered" } else { "" })
     }
 }
 
@@ -99,7 +102,7 @@ pub struct RecallReport {
     pub collection: CollectionName,
     /// The direction.
     pub direction: Direction,
-    /// Searches without a filter since the engine was opened.
+    /// Searches since the engine was opened.
     pub searches: u64,
     /// Of those, repeated exactly.
     pub measured: u64,
@@ -129,6 +132,8 @@ pub(crate) struct Answered<'a> {
     pub(crate) direction: Direction,
     pub(crate) embedding: &'a Embedding,
     pub(crate) k: usize,
+    /// The points that could be found, if not all.
+    pub(crate) matching: Option<&'a Arc<Matching>>,
     /// Scores of the at most `k` neighbours found.
     pub(crate) scores: &'a [f32],
 }
@@ -195,11 +200,11 @@ impl Meter {
             Effort::Ef(ef) => return Look::Ef(Some(ef)),
             Effort::Recall(target) => target,
         };
+        // A filter has its own meter, and the ladder of the searches without one.
+        let direction = Direction { filtered: false, ..direction };
         let mut tracks = self.shared.tracks();
         let track = self.shared.track(&mut tracks, space, direction);
-        if query.filter().is_none() {
-            track.remember(embedding);
-        }
+        track.remember(embedding);
         let chosen = track.ladder.as_ref().and_then(|ladder| ladder.choose(target, query.k()));
         let needed = track.ladder.as_ref().is_none_or(|ladder| ladder.is_stale(points));
         let few = track.ladder.as_ref().is_some_and(|ladder| ladder.queries() < CALIBRATION);
@@ -209,17 +214,18 @@ impl Meter {
         if calibrate && !self.send(Job::Calibrate { space: Arc::clone(space), direction }) {
             let mut tracks = self.shared.tracks();
             self.shared.track(&mut tracks, space, direction).calibrating = false;
-        } else if few && !needed && query.filter().is_none() {
+        } else if few && !needed {
             // There were not enough queries to calibrate with: this is one more.
             let space = Arc::clone(space);
-            self.send(Job::Repeat { space, direction, embedding: embedding.clone(), answer: None });
+            let embedding = embedding.clone();
+            self.send(Job::Repeat { space, direction, embedding, matching: None, answer: None });
         }
         chosen.map_or(Look::Exact, |ef| Look::Ef(Some(ef)))
     }
 
     /// Counts a search and, if it is drawn, has it repeated.
     pub(crate) fn answered(&self, answered: &Answered<'_>) {
-        let Answered { space, direction, embedding, k, scores } = answered;
+        let Answered { space, direction, embedding, k, matching, scores } = answered;
         let drawn = self.shared.draw();
         {
             let mut tracks = self.shared.tracks();
@@ -234,6 +240,7 @@ impl Meter {
             space: Arc::clone(space),
             direction: *direction,
             embedding: (*embedding).clone(),
+            matching: matching.cloned(),
             answer: Some((*k, scores.to_vec())),
         };
         if self.shared.is_resting() || !self.send(job) {

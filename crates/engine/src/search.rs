@@ -96,7 +96,7 @@ impl Engine {
         let mut times = SearchTimes { encode: started.elapsed(), ..SearchTimes::default() };
 
         let index = space.index(&self.store, query.target())?;
-        let direction = Direction { from, to: query.target() };
+        let direction = Direction { from, to: query.target(), filtered: query.filter().is_some() };
         let look = self.meter.look(&space, direction, &embedding, query, index.len());
         if from != query.target().into() {
             index.note_query(&embedding)?;
@@ -117,9 +117,15 @@ impl Engine {
             let Rolled { hits: best, plan, ef, scores, fetching } =
                 self.best_parts(&field, matching.as_ref().map(|m| &m.points))?;
             times.search += started.elapsed().saturating_sub(fetching);
-            if left == LOOKS && matching.is_none() {
-                let (space, embedding, k) = (&space, &embedding, query.k());
-                self.meter.answered(&Answered { space, direction, embedding, k, scores: &scores });
+            if left == LOOKS {
+                self.meter.answered(&Answered {
+                    space: &space,
+                    direction,
+                    embedding: &embedding,
+                    k: query.k(),
+                    matching: matching.as_ref(),
+                    scores: &scores,
+                });
             }
 
             let started = Instant::now();

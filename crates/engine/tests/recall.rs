@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use diptych_core::{Attributes, CollectionName, Embedding, HashEncoder, Key, Modality, Query, QuerySource};
+use diptych_core::{
+    AttributeValue, Attributes, CollectionName, Embedding, HashEncoder, Key, Modality, Query, QuerySource,
+};
 use diptych_engine::{
     Direction, Engine, EngineOptions, NewImage, NewRecord, Plan, PutMode, QueryKind, RecallOptions,
     RecallReport,
@@ -13,7 +15,7 @@ use diptych_store::{Store, StoreOptions};
 use tempfile::TempDir;
 
 const DIM: usize = 24;
-const TEXT_TO_IMAGE: Direction = Direction { from: QueryKind::Text, to: Modality::Image };
+const TEXT_TO_IMAGE: Direction = Direction { from: QueryKind::Text, to: Modality::Image, filtered: false };
 
 /// An engine that measures a share of the searches and rests never.
 fn engine(dir: &TempDir, sample: f64) -> Engine {
@@ -261,9 +263,35 @@ fn what_the_queue_cannot_hold_is_dropped_and_counted() {
     let counted = report(&engine, TEXT_TO_IMAGE);
     assert_eq!((counted.searches, counted.measured + counted.dropped), (400, 400));
     assert!(counted.measured > 0 && counted.mean == Some(1.0), "{counted:?}");
-    // A filter narrows the answer, so its recall would be another thing.
-    let query =
-        Query::new(words(1), Modality::Image, 10, None).unwrap().with_filter("exists x".parse().unwrap());
-    engine.search(&CollectionName::default(), &query).unwrap();
-    assert_eq!(report(&engine, TEXT_TO_IMAGE).searches, 400);
+}
+
+#[test]
+fn filtered_searches_are_measured_apart_and_among_what_matches() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(&dir, 1.0);
+    let records = (0..3000i64).map(|n| NewRecord {
+        key: Key::new(format!("r{n}")).unwrap(),
+        images: vec![NewImage { bytes: format!("picture {n}").into_bytes(), source: String::new() }],
+        texts: vec![],
+        attributes: Attributes::from([("n".to_owned(), AttributeValue::Integer(n))]),
+    });
+    engine.ingest(&CollectionName::default(), records.collect(), PutMode::Upsert).unwrap();
+    let filtered = Direction { filtered: true, ..TEXT_TO_IMAGE };
+    let mut asked = 0;
+    let mut scanned = true;
+    for filter in ["n < 1500", "n < 300", "n < 30", "n < 3", "n < 0"] {
+        for n in 0..10 {
+            let query = Query::new(words(n), Modality::Image, 10, None).unwrap();
+            let query = query.with_filter(filter.parse().unwrap());
+            let outcome = engine.search(&CollectionName::default(), &query).unwrap();
+            scanned &= outcome.plan == Plan::Scan;
+            asked += 1;
+        }
+    }
+    let counted = report(&engine, filtered);
+    // Of nothing, nothing can be missed: such searches are counted, not measured.
+    assert_eq!((counted.searches, counted.measured, counted.dropped), (asked, asked - 10, 0));
+    let mean = counted.mean.unwrap();
+    assert!(if scanned { mean == 1.0 } else { mean > 0.9 }, "{counted:?}");
+    assert!(engine.overview().unwrap().recall.iter().all(|r| r.direction == filtered));
 }

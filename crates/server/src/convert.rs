@@ -456,6 +456,7 @@ fn recall_to_wire(report: RecallReport) -> wire::DirectionRecall {
     wire::DirectionRecall {
         query_kind: query_kind as i32,
         target: modality_to_wire(report.direction.to),
+        filtered: report.direction.filtered,
         searches: report.searches,
         measured: report.measured,
         dropped: report.dropped,

@@ -7,10 +7,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use diptych_core::{Embedding, Modality, PointId};
+use diptych_index::{Index, IndexError, Neighbor, PointSet};
 
 use super::ladder::{self, Ladder};
 use super::{CALIBRATION, Direction, QueryKind, Shared};
 use crate::EngineError;
+use crate::attributes::Matching;
 use crate::space::Space;
 
 /// What there is to do.
@@ -20,6 +22,8 @@ pub(super) enum Job {
         space: Arc<Space>,
         direction: Direction,
         embedding: Embedding,
+        /// The points that could be found, if not all.
+        matching: Option<Arc<Matching>>,
         /// `k` and the scores found.
         answer: Option<(usize, Vec<f32>)>,
     },
@@ -92,8 +96,9 @@ fn run(shared: &Shared, jobs: &Receiver<Job>, closing: &AtomicBool) {
 /// A job that fails has measured nothing, and is counted as such: the search itself was answered.
 fn work(shared: &Shared, job: Job, closing: &AtomicBool) {
     match job {
-        Job::Repeat { space, direction, embedding, answer } => {
-            if repeat(shared, &space, direction, &embedding, answer).is_err() {
+        Job::Repeat { space, direction, embedding, matching, answer } => {
+            let points = matching.as_ref().map(|matching| &matching.points);
+            if repeat(shared, &space, direction, &embedding, points, answer).is_err() {
                 shared.track(&mut shared.tracks(), &space, direction).dropped += 1;
             }
         }
@@ -118,11 +123,15 @@ fn repeat(
     space: &Space,
     direction: Direction,
     embedding: &Embedding,
+    points: Option<&PointSet>,
     answer: Option<(usize, Vec<f32>)>,
 ) -> Result<(), EngineError> {
     let index = space.index(&shared.store, direction.to)?;
     if let Some((k, scores)) = answer {
-        let exact = index.nearest_exact(embedding, k)?;
+        let exact = match points {
+            Some(points) => nearest_among(index, embedding, k, points)?,
+            None => index.nearest_exact(embedding, k)?,
+        };
         if let Some(recall) = ladder::recall_of(&scores, &exact) {
             let mut tracks = shared.tracks();
             let track = shared.track(&mut tracks, space, direction);
@@ -140,6 +149,27 @@ fn repeat(
         }
     }
     Ok(())
+}
+
+/// The `k` nearest of some points, by a scan of all: of so many nearest that enough are among them.
+fn nearest_among(
+    index: &Index,
+    embedding: &Embedding,
+    k: usize,
+    points: &PointSet,
+) -> Result<Vec<Neighbor>, IndexError> {
+    let share = points.len().max(1) as f64 / index.len().max(1) as f64;
+    let mut wanted = (2.0 * k as f64 / share) as usize + k;
+    loop {
+        let nearest = index.nearest_exact(embedding, wanted)?;
+        let all = nearest.len() < wanted;
+        let among: Vec<Neighbor> =
+            nearest.into_iter().filter(|neighbor| points.contains(neighbor.id.0)).take(k).collect();
+        if all || among.len() == k {
+            return Ok(among);
+        }
+        wanted = wanted.saturating_mul(4);
+    }
 }
 
 /// A ladder from the latest real queries and, up to the bound, stored vectors in their stead.
