@@ -21,6 +21,8 @@ use super::walk::{Links, Score, Walker};
 
 /// Locks that writers of rows share.
 const LOCKS: usize = 4096;
+/// Links beyond its degree that a slot may have while the graph is built.
+const SLACK: usize = 16;
 /// Slots that one task links.
 const LINK_TASK: usize = 256;
 /// Entry points a walk starts from.
@@ -199,6 +201,11 @@ impl Rows {
             .collect()
     }
 
+    /// Places for the graph's own links in a row.
+    fn room(&self, slot: u32) -> usize {
+        self.width - self.kinds(slot).iter().filter(|kind| kind.load(Ordering::Relaxed) > 0).count()
+    }
+
     fn lock(&self, slot: u32) -> MutexGuard<'_, ()> {
         self.locks[slot as usize % LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,6 +255,12 @@ impl<'a> GraphBuilder<'a> {
             .with_max_len(LINK_TASK)
             .filter(|slot| !is_new.contains(slot) && !stop())
             .for_each_init(Walker::default, |walker, slot| self.link(walker, slot, entries));
+        (0..self.codes.len() as u32).into_par_iter().with_max_len(LINK_TASK).for_each(|slot| {
+            let own = self.rows.own(slot);
+            if own.len() > self.options.degree {
+                self.rows.set_own(slot, &self.cut_back(slot, own));
+            }
+        });
     }
 
     /// The rows.
@@ -271,6 +284,8 @@ impl<'a> GraphBuilder<'a> {
         }
     }
 
+    /// Links back to a slot that chose this one. Rows may get longer than they will stay, so that they
+    /// are cut back in turns rather than with every link.
     fn link_back(&self, from: u32, to: u32) {
         let _lock = self.rows.lock(from);
         let mut slots = self.rows.own(from);
@@ -278,15 +293,19 @@ impl<'a> GraphBuilder<'a> {
             return;
         }
         slots.push(to);
-        if slots.len() <= self.options.degree {
-            self.rows.set_own(from, &slots);
-            return;
+        if slots.len() > (self.options.degree + SLACK).min(self.rows.room(from)) {
+            slots = self.cut_back(from, slots);
         }
+        self.rows.set_own(from, &slots);
+    }
+
+    /// The best of a slot's links, as many as it may keep.
+    fn cut_back(&self, from: u32, slots: Vec<u32>) -> Vec<u32> {
         let mut distances = vec![0; slots.len()];
         self.codes.distances(self.codes.get(from), &slots, &mut distances);
         let mut candidates: Vec<(i32, u32)> = distances.into_iter().zip(slots).collect();
         candidates.sort_unstable();
-        self.rows.set_own(from, &self.choose(&candidates, self.options.degree));
+        self.choose(&candidates, self.options.degree)
     }
 
     /// Up to `most` of the candidates, given nearest first, such that none is much nearer to one chosen
