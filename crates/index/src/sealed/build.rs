@@ -53,8 +53,7 @@ pub(crate) fn build(
         None => Rows::new(n, options.width()),
     };
     let entries = spread_entries(n);
-    let codes_view = Codes::new(&codes, points.quantizer().stride(), kernel);
-    let builder = GraphBuilder::new(codes_view, rows, options);
+    let builder = GraphBuilder::new(Codes { whole: &codes, planes: points.planes(), kernel }, rows, options);
     builder.link_from(known as u32, &entries, stop);
     let rows = builder.into_rows();
     drop(codes);

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::build::Stop;
 use super::container::Section;
-use super::kernel::CodeKernel;
+use super::kernel::{CodeKernel, Planes};
 use super::links::{LinkTable, NONE};
 use super::walk::{Links, Score, Walker};
 
@@ -53,41 +53,49 @@ impl BuildOptions {
     }
 }
 
-/// Codes of one length, one after the other.
+/// The codes that a graph is built from, whole and by their upper plane.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Codes<'a> {
-    bytes: &'a [u8],
-    stride: usize,
-    kernel: CodeKernel,
+    pub(crate) whole: &'a [u8],
+    pub(crate) planes: Planes<'a>,
+    pub(crate) kernel: CodeKernel,
 }
 
 impl<'a> Codes<'a> {
-    pub(crate) fn new(bytes: &'a [u8], stride: usize, kernel: CodeKernel) -> Self {
-        Self { bytes, stride, kernel }
+    fn len(&self) -> usize {
+        self.whole.len() / (2 * self.planes.stride)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() / self.stride
+    fn get(&self, slot: u32) -> &'a [u8] {
+        let bytes = 2 * self.planes.stride;
+        &self.whole[slot as usize * bytes..][..bytes]
     }
 
-    pub(crate) fn get(&self, slot: u32) -> &'a [u8] {
-        &self.bytes[slot as usize * self.stride..][..self.stride]
-    }
-
+    /// Squared distances by whole codes.
     fn distances(&self, code: &[u8], slots: &[u32], out: &mut [i32]) {
-        self.kernel.distances(code, self.bytes, slots, out);
+        self.kernel.distances(code, self.whole, slots, out);
+    }
+
+    /// Slots with their distances from another, nearest first.
+    fn ranked(&self, from: u32, slots: Vec<u32>) -> Vec<(i32, u32)> {
+        let mut distances = vec![0; slots.len()];
+        self.distances(self.get(from), &slots, &mut distances);
+        let mut ranked: Vec<(i32, u32)> = distances.into_iter().zip(slots).collect();
+        ranked.sort_unstable();
+        ranked
     }
 }
 
-/// Nearness to a code.
-struct ToCode<'a> {
+/// Nearness to a slot, by the upper plane.
+struct ToSlot<'a> {
     codes: Codes<'a>,
-    code: &'a [u8],
+    row: &'a [u8],
 }
 
-impl Score for ToCode<'_> {
+impl Score for ToSlot<'_> {
+    #[inline]
     fn score(&self, slots: &[u32], out: &mut [i32]) {
-        self.codes.distances(self.code, slots, out);
+        self.codes.kernel.coarse_distances(self.row, self.codes.planes.upper, slots, out);
         out[..slots.len()].iter_mut().for_each(|d| *d = -*d);
     }
 }
@@ -269,11 +277,12 @@ impl<'a> GraphBuilder<'a> {
     }
 
     fn link(&self, walker: &mut Walker, slot: u32, entries: &[u32]) {
-        let score = ToCode { codes: self.codes, code: self.codes.get(slot) };
+        let Planes { upper, stride, .. } = self.codes.planes;
+        let score = ToSlot { codes: self.codes, row: &upper[slot as usize * stride..][..stride] };
         let start = best_entries(&score, entries);
         let found = walker.walk(self.codes.len(), &self.rows, &score, &start, self.options.ef);
-        let candidates: Vec<(i32, u32)> =
-            found.iter().map(|c| (-c.score, c.slot())).filter(|&(_, s)| s != slot).collect();
+        let near = found.iter().map(|c| c.slot()).filter(|&s| s != slot).collect();
+        let candidates = self.codes.ranked(slot, near);
         let chosen = self.choose(&candidates, self.options.chosen);
         {
             let _lock = self.rows.lock(slot);
@@ -301,11 +310,7 @@ impl<'a> GraphBuilder<'a> {
 
     /// The best of a slot's links, as many as it may keep.
     fn cut_back(&self, from: u32, slots: Vec<u32>) -> Vec<u32> {
-        let mut distances = vec![0; slots.len()];
-        self.codes.distances(self.codes.get(from), &slots, &mut distances);
-        let mut candidates: Vec<(i32, u32)> = distances.into_iter().zip(slots).collect();
-        candidates.sort_unstable();
-        self.choose(&candidates, self.options.degree)
+        self.choose(&self.codes.ranked(from, slots), self.options.degree)
     }
 
     /// Up to `most` of the candidates, given nearest first, such that none is much nearer to one chosen

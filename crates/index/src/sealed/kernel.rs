@@ -197,6 +197,33 @@ impl CodeKernel {
         }
     }
 
+    /// The squared distances of the upper half of a code, a row of the plane, from those of `slots`:
+    /// `out[i]` for `slots[i]`.
+    ///
+    /// # Panics
+    /// When a slot is beyond the plane, or `out` shorter than `slots`.
+    #[inline]
+    pub(crate) fn coarse_distances(self, row: &[u8], upper: &[u8], slots: &[u32], out: &mut [i32]) {
+        assert!(row.len().is_multiple_of(LINE), "codes are padded to whole blocks");
+        check(upper.len(), row.len(), slots, out.len());
+        match self.kernel {
+            Kernel::Scalar => {
+                for (slot, out) in slots.iter().zip(out) {
+                    *out = scalar::coarse_distance(row, &upper[*slot as usize * row.len()..][..row.len()]);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this kernel is only chosen where AVX2 was detected; slots are within the plane.
+            Kernel::Avx2 => unsafe { x86::coarse_distances_avx2(row, upper, slots, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: only chosen where AVX-512 BW and VNNI were detected; slots are within the plane.
+            Kernel::Avx512 => unsafe { x86::coarse_distances_avx512(row, upper, slots, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: this kernel is only chosen where NEON was detected; slots are within the plane.
+            Kernel::Neon => unsafe { arm::coarse_distances(row, upper, slots, out) },
+        }
+    }
+
     /// The squared distances of a code from the codes of `slots`, not divided into planes: `out[i]` for
     /// `slots[i]`.
     ///
@@ -245,6 +272,11 @@ mod scalar {
             }
         }
         sum
+    }
+
+    pub(super) fn coarse_distance(a: &[u8], b: &[u8]) -> i32 {
+        let square = |x: u8, y: u8| (i32::from(x) - i32::from(y)).pow(2);
+        a.iter().zip(b).map(|(&x, &y)| square(x & 15, y & 15) + square(x >> 4, y >> 4)).sum()
     }
 
     pub(super) fn product(query: &[i16], code: &[u8]) -> i32 {
@@ -308,6 +340,9 @@ mod tests {
             let code: Vec<u8> = (0..dims).map(|_| rng.random_range(0..=255)).collect();
             for kernel in CodeKernel::available() {
                 let (mut coarse, mut products, mut distances) = ([0; 9], [0; 9], [0; 9]);
+                let mut coarse_distances = [0; 9];
+                let first = &set.upper[..dims / 2];
+                kernel.coarse_distances(first, &set.upper, &SLOTS, &mut coarse_distances);
                 kernel.coarse_products(&query, &set.upper, &SLOTS, &mut coarse);
                 kernel.products(&query, set.planes(), &SLOTS, &mut products);
                 kernel.distances(&code, &set.codes, &SLOTS, &mut distances);
@@ -319,6 +354,10 @@ mod tests {
                         numbers.iter().zip(row).map(|(&q, &c)| i64::from(q) * i64::from(c)).sum();
                     let distance: i64 =
                         code.iter().zip(row).map(|(&a, &b)| (i64::from(a) - i64::from(b)).pow(2)).sum();
+                    let steps = set.code(0).iter().zip(row);
+                    let coarse_distance: i32 =
+                        steps.map(|(&a, &b)| (i32::from(a >> 4) - i32::from(b >> 4)).pow(2)).sum();
+                    assert_eq!(coarse_distances[i], coarse_distance, "{kernel:?} at {dims}");
                     assert_eq!(coarse[i], coarse_product, "{kernel:?} at {dims}");
                     assert_eq!(i64::from(products[i]), product, "{kernel:?} at {dims}");
                     assert_eq!(i64::from(distances[i]), distance, "{kernel:?} at {dims}");

@@ -70,6 +70,29 @@ pub(super) unsafe fn products(query: &[i16], planes: Planes<'_>, slots: &[u32], 
 }
 
 /// # Safety
+/// NEON must be present, every slot within the plane, the row a multiple of 64 long.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn coarse_distances(a: &[u8], upper: &[u8], slots: &[u32], out: &mut [i32]) {
+    let stride = a.len();
+    let nibble = vdupq_n_u8(15);
+    for (&slot, out) in slots.iter().zip(out) {
+        let row = &upper[slot as usize * stride..][..stride];
+        let mut sum = vdupq_n_u32(0);
+        for at in (0..stride).step_by(16) {
+            // SAFETY: at + 16 <= stride, the length of both rows.
+            let (x, y) = unsafe { (vld1q_u8(a.as_ptr().add(at)), vld1q_u8(row.as_ptr().add(at))) };
+            let first = vabdq_u8(vandq_u8(x, nibble), vandq_u8(y, nibble));
+            let second = vabdq_u8(vshrq_n_u8::<4>(x), vshrq_n_u8::<4>(y));
+            for d in [first, second] {
+                sum = vpadalq_u16(sum, vmull_u8(vget_low_u8(d), vget_low_u8(d)));
+                sum = vpadalq_u16(sum, vmull_high_u8(d, d));
+            }
+        }
+        *out = vaddvq_u32(sum) as i32;
+    }
+}
+
+/// # Safety
 /// NEON must be present, every slot within the codes, the code a multiple of 64 long.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn distances(code: &[u8], codes: &[u8], slots: &[u32], out: &mut [i32]) {

@@ -95,6 +95,34 @@ pub(super) unsafe fn products_avx2(query: &[i16], planes: Planes<'_>, slots: &[u
 }
 
 /// # Safety
+/// AVX2 must be present, every slot within the plane, the row a multiple of 64 long.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn coarse_distances_avx2(a: &[u8], upper: &[u8], slots: &[u32], out: &mut [i32]) {
+    let stride = a.len();
+    let (nibble, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+    for_each_row!(stride, slots, out, [row in upper] {
+        let mut sum = _mm256_setzero_si256();
+        for at in (0..stride).step_by(32) {
+            // SAFETY: at + 32 <= stride, the length of both rows.
+            let (x, y) = unsafe {
+                (_mm256_loadu_si256(a.as_ptr().add(at).cast()), _mm256_loadu_si256(row.add(at).cast()))
+            };
+            let (x2, y2) = (_mm256_srli_epi16::<4>(x), _mm256_srli_epi16::<4>(y));
+            let first = _mm256_sub_epi8(_mm256_and_si256(x, nibble), _mm256_and_si256(y, nibble));
+            let second = _mm256_sub_epi8(_mm256_and_si256(x2, nibble), _mm256_and_si256(y2, nibble));
+            // Differences of at most 15: four squares fit 16 bits.
+            let (first, second) = (_mm256_abs_epi8(first), _mm256_abs_epi8(second));
+            let squares = _mm256_add_epi16(
+                _mm256_maddubs_epi16(first, first),
+                _mm256_maddubs_epi16(second, second),
+            );
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(squares, ones));
+        }
+        total(sum)
+    });
+}
+
+/// # Safety
 /// AVX2 must be present, every slot within the codes, the code a multiple of 64 long.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn distances_avx2(code: &[u8], codes: &[u8], slots: &[u32], out: &mut [i32]) {
@@ -180,6 +208,30 @@ pub(super) unsafe fn products_avx512(split: &[i8], planes: Planes<'_>, slots: &[
             }
         }
         _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_slli_epi32::<7>(highs), lows))
+    });
+}
+
+/// # Safety
+/// AVX-512 BW and VNNI must be present, every slot within the plane, the row a multiple of 64 long.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn coarse_distances_avx512(a: &[u8], upper: &[u8], slots: &[u32], out: &mut [i32]) {
+    let stride = a.len();
+    let nibble = _mm512_set1_epi8(15);
+    for_each_row!(stride, slots, out, [row in upper] {
+        let mut sums = [_mm512_setzero_si512(); 2];
+        for at in (0..stride).step_by(LINE) {
+            // SAFETY: at + 64 <= stride, the length of both rows.
+            let (x, y) = unsafe {
+                (_mm512_loadu_si512(a.as_ptr().add(at).cast()), _mm512_loadu_si512(row.add(at).cast()))
+            };
+            let (x2, y2) = (_mm512_srli_epi16::<4>(x), _mm512_srli_epi16::<4>(y));
+            let first = _mm512_sub_epi8(_mm512_and_si512(x, nibble), _mm512_and_si512(y, nibble));
+            let second = _mm512_sub_epi8(_mm512_and_si512(x2, nibble), _mm512_and_si512(y2, nibble));
+            let (first, second) = (_mm512_abs_epi8(first), _mm512_abs_epi8(second));
+            sums[0] = _mm512_dpbusd_epi32(sums[0], first, first);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], second, second);
+        }
+        _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
     });
 }
 
