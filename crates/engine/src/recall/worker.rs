@@ -129,7 +129,7 @@ fn repeat(
     let index = space.index(&shared.store, direction.to)?;
     if let Some((k, scores)) = answer {
         let exact = match points {
-            Some(points) => nearest_among(index, embedding, k, points)?,
+            Some(points) => nearest_among(&index, embedding, k, points)?,
             None => index.nearest_exact(embedding, k)?,
         };
         if let Some(recall) = ladder::recall_of(&scores, &exact) {
