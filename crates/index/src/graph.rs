@@ -32,6 +32,10 @@ const LAYERS: usize = 16;
 /// Largest table allocated ahead of time; expecting more costs a few reallocations later.
 const EXPECTED_MAX: usize = 1 << 22;
 
+/// Candidates considered at most when a vector is linked. This graph is small and soon sealed, so the
+/// care that a large one needs would only slow inserts down.
+const EF_CONSTRUCTION_MAX: usize = 64;
+
 /// A shared vector, as the library stores it: a slice of exactly one of these is one point.
 type Shared = Arc<[f32]>;
 
@@ -69,7 +73,7 @@ impl Graph {
             options.max_connections,
             options.expected_points.min(EXPECTED_MAX),
             LAYERS,
-            options.ef_construction,
+            options.ef_construction.min(EF_CONSTRUCTION_MAX),
             Cosine { dot },
         );
         Self { hnsw, first: Once::new() }

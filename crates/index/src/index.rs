@@ -169,9 +169,7 @@ impl Index {
 
     /// Live points.
     pub fn len(&self) -> usize {
-        let state = self.shared.state();
-        let layers = state.layers().map(|layer| layer.len()).sum::<usize>();
-        layers + state.segments.iter().map(|part| part.segment.len()).sum::<usize>()
+        self.shared.state().len()
     }
 
     /// Whether there are no live points.
@@ -354,15 +352,16 @@ impl Index {
         let scan_ratio = self.shared.options.scan_ratio;
         let wanted = Wanted { query: query.as_slice(), k: search.k, ef, filter: search.filter, scan_ratio };
         let state = self.shared.snapshot();
+        let points = state.len();
         let mut best = Best::new(wanted.k);
         let (mut plan, mut largest) = (Plan::Scan, 0);
         for layer in state.layers().filter(|layer| layer.len() > 0) {
-            let (found, way) = layer.nearest(&wanted);
+            let (found, way) = layer.nearest(&wanted.in_part(layer.len(), points));
             best = best.merge(found);
             (plan, largest) = if layer.len() > largest { (way, layer.len()) } else { (plan, largest) };
         }
         for Part { segment, .. } in &state.segments {
-            let (found, way) = segment.nearest(&wanted)?;
+            let (found, way) = segment.nearest(&wanted.in_part(segment.len(), points))?;
             best = best.merge(found);
             (plan, largest) = if segment.len() > largest { (way, segment.len()) } else { (plan, largest) };
         }
@@ -535,6 +534,12 @@ impl Shared {
 }
 
 impl State {
+    /// Live points.
+    fn len(&self) -> usize {
+        let layers = self.layers().map(|layer| layer.len()).sum::<usize>();
+        layers + self.segments.iter().map(|part| part.segment.len()).sum::<usize>()
+    }
+
     /// The live layer and those being sealed.
     fn layers(&self) -> impl Iterator<Item = &Arc<Live>> {
         std::iter::once(&self.live).chain(self.sealing.iter().map(|sealing| &sealing.layer))

@@ -40,7 +40,7 @@ const SAME: f32 = 1e-6;
 /// Vectors of one scanning task.
 const SCAN_TASK: u32 = 1024;
 /// Multiplications below which a scan is not worth waking other threads.
-const SCAN_ALONE: usize = 1 << 20;
+const SCAN_ALONE: usize = 1 << 22;
 
 /// Points of one modality and their nearest neighbours by cosine similarity. All methods take
 /// `&self` and may run at the same time.

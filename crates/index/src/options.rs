@@ -63,7 +63,7 @@ impl Default for IndexOptions {
             ef_construction: 200,
             expected_points: 4096,
             seal_at: 4096,
-            scan_ratio: 48,
+            scan_ratio: 16,
         }
     }
 }
