@@ -22,7 +22,11 @@ pub struct Params {
 }
 
 /// An index that is ready for queries, in files that go with it.
-pub struct Ours(Index, #[allow(dead_code)] TempDir);
+pub struct Ours {
+    index: Index,
+    options: IndexOptions,
+    dir: TempDir,
+}
 
 impl Ours {
     /// Builds on the threads of the current pool.
@@ -37,23 +41,36 @@ impl Ours {
         let index = Index::open(dir.path(), dim, options)?;
         index.insert_many(points)?;
         index.seal()?;
-        Ok(Self(index, dir))
+        Ok(Self { index, options, dir })
+    }
+
+    /// Closes the index and opens it again from its files.
+    pub fn reopened(self) -> Result<Self, IndexError> {
+        let Self { index, options, dir } = self;
+        let dim = index.dim();
+        drop(index);
+        Ok(Self { index: Index::open(dir.path(), dim, options)?, options, dir })
+    }
+
+    /// Bytes of codes, links and ids.
+    pub fn hot_bytes(&self) -> usize {
+        self.index.stats().hot_bytes
     }
 
     /// Adds edges for the kind of queries that these texts are; returns whether it did.
     pub fn learn_queries(&self, texts: &[Embedding]) -> Result<bool, IndexError> {
-        self.0.learn_queries(texts)?;
+        self.index.learn_queries(texts)?;
         Ok(QUERY_EDGES)
     }
 
     /// Inserts one more point.
     pub fn insert(&self, id: PointId, embedding: &Embedding) -> Result<(), IndexError> {
-        self.0.insert(id, embedding)
+        self.index.insert(id, embedding)
     }
 
     /// The `k` nearest, best first, found with a candidate list of `ef`.
     pub fn search(&self, query: &Embedding, k: usize, ef: usize) -> Result<Vec<Neighbor>, IndexError> {
-        self.0.nearest(query, k, Some(ef))
+        self.index.nearest(query, k, Some(ef))
     }
 
     /// As [`Ours::search`], among some of the points; also says how.
@@ -64,6 +81,6 @@ impl Ours {
         ef: usize,
         allowed: &PointSet,
     ) -> Result<Answer, IndexError> {
-        self.0.search(query, &Search { k, ef: Some(ef), filter: Some(allowed) })
+        self.index.search(query, &Search { k, ef: Some(ef), filter: Some(allowed) })
     }
 }
