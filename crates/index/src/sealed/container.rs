@@ -16,7 +16,7 @@
 //! zeros to the next, which its checksum covers. The file ends with the last one.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,10 @@ pub(crate) struct Container {
 impl Container {
     /// Opens a file and checks its header and every section but the one of number `unchecked`.
     pub(crate) fn open(path: &Path, magic: [u8; 8], unchecked: Option<usize>) -> Result<Self, IndexError> {
-        let file = File::open(path).map_err(|e| IndexError::io("open", path, &e))?;
+        let file = File::open(path).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => IndexError::damaged(path, "it is missing"),
+            _ => IndexError::io("open", path, &e),
+        })?;
         // SAFETY: the files of an index are written once, under a name that is not in use, and the
         // directory is locked against other processes.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| IndexError::io("map", path, &e))?;
@@ -170,6 +173,13 @@ impl Container {
         for (i, place) in places.iter().enumerate().filter(|(i, _)| Some(*i) != unchecked) {
             if checksum(&map[place.start..(place.start + place.bytes).next_multiple_of(PAGE)]) != place.crc {
                 return Err(damaged(&format!("section {i} fails its checksum")));
+            }
+        }
+        // What fills up the section that is not checked here belongs to none of its values.
+        if let Some(place) = unchecked.and_then(|i| places.get(i)) {
+            let end = place.start + place.bytes;
+            if map[end..end.next_multiple_of(PAGE)].iter().any(|&byte| byte != 0) {
+                return Err(damaged("it has bytes between its sections"));
             }
         }
         Ok(Self { map: Arc::new(map), path: path.to_owned(), fields, places })
