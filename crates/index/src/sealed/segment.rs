@@ -308,7 +308,7 @@ impl Segment {
         let mut slots: Vec<u32> = positions.map(|at| self.points.slot_at(at)).collect();
         slots.sort_unstable();
         slots.dedup();
-        if slots.len() > SCAN_EXACTLY.max(4 * wanted.k) {
+        if slots.len() > SCAN_EXACTLY.max(wanted.k.saturating_mul(4)) {
             let query = self.points.query(wanted.query);
             let score = ToQuery { query: &query, planes: self.points.planes(), kernel: self.kernel };
             let ranked = score.refine(&slots);
