@@ -246,7 +246,7 @@ impl Index {
                 return Ok(());
             }
             state.live.insert(id, embedding)?;
-            state.live.len() >= self.shared.options.seal_at
+            state.live.held() >= self.shared.options.seal_at
         };
         self.take_back_removed(&[id]);
         if full {
@@ -272,7 +272,7 @@ impl Index {
             let unknown = |id: &PointId| !state.is_sealed(*id) && !removed.contains(id.0);
             let new: Vec<_> = points.iter().filter(|(id, _)| unknown(id)).cloned().collect();
             let outcome = state.live.insert_many(&new);
-            (state.live.len() >= self.shared.options.seal_at, outcome)
+            (state.live.held() >= self.shared.options.seal_at, outcome)
         };
         self.take_back_removed(&points.iter().map(|(id, _)| *id).collect::<Vec<_>>());
         if full {
@@ -466,12 +466,12 @@ impl Index {
         self.upkeep.as_ref().map_or(Ok(()), |upkeep| upkeep.flush(&self.shared))
     }
 
-    /// Sets a live layer of at least so many points aside for sealing.
+    /// Sets a live layer that holds at least so many points, dead ones included, aside for sealing.
     fn rotate(&self, least: usize, mark: Option<u64>) {
         let Some(upkeep) = &self.upkeep else { return };
         {
             let mut state = self.shared.state_mut();
-            if state.live.len() >= least || (mark.is_some() && state.live.len() > 0) {
+            if state.live.held() >= least || (mark.is_some() && state.live.held() > 0) {
                 let fresh = Arc::new(Live::new(self.shared.dim, &self.shared.options));
                 let layer = std::mem::replace(&mut state.live, fresh);
                 state.sealing.push(Sealing { layer, mark });

@@ -96,6 +96,11 @@ impl Live {
         (self.nodes.len() as usize).saturating_sub(self.live_nodes.load(Ordering::Acquire))
     }
 
+    /// What fills the layer: live points, and vectors that are kept without any.
+    pub(crate) fn held(&self) -> usize {
+        self.len() + self.tombstones()
+    }
+
     /// Vectors that the graph does not lead to, which every search scans; 0 for an index without a
     /// graph.
     pub(crate) fn stragglers(&self) -> usize {

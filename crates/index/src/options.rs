@@ -48,7 +48,7 @@ pub struct IndexOptions {
     pub ef_construction: usize,
     /// Vectors expected, for sizing tables; more or fewer are fine.
     pub expected_points: usize,
-    /// Live points from which the live graph is sealed in the background.
+    /// Points in the live graph, those removed there included, from which it is sealed in the background.
     pub seal_at: usize,
     /// Live vectors per unit of `ef` up to which a search scans them instead of walking the graph:
     /// there the scan costs no more, and it is exact. 0 always walks.
