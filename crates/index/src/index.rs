@@ -145,8 +145,12 @@ impl Index {
         manifest: Manifest,
         segments: Vec<Part>,
     ) -> Self {
-        for part in &segments {
-            part.segment.remove_all(&manifest.removed);
+        // Where an id is in two segments, one has it dead without its having been removed: see
+        // `State::take_known`.
+        let mut seen = manifest.removed.clone();
+        for Part { segment, .. } in &segments {
+            segment.remove_all(&seen);
+            seen |= segment.id_set();
         }
         let live = Arc::new(Live::new(dim, &options));
         let shared = Arc::new(Shared {
@@ -553,6 +557,16 @@ impl State {
 
     fn knows(&self, id: PointId) -> bool {
         self.live.knows(id) || self.is_sealed(id)
+    }
+
+    /// Takes the points out of a new segment that came by another way while it was built.
+    pub(crate) fn take_known(&self, new: &Segment) {
+        for layer in self.layers() {
+            new.remove_all(&layer.ids().into_iter().map(|id| id.0).collect());
+        }
+        for part in &self.segments {
+            new.remove_all(&part.segment.id_set());
+        }
     }
 }
 

@@ -266,6 +266,9 @@ fn build_and_publish(
             part.segment.remove_all(&removed);
         }
         let mut state = shared.state_mut();
+        if let Some(part) = new.as_ref().filter(|_| sealed.is_none() && replaced.is_empty()) {
+            state.take_known(&part.segment);
+        }
         state.segments.retain(|part| !replaced.iter().any(|old| old.segment.is(&part.segment)));
         state.segments.extend(new);
         if let Some(sealed) = sealed {

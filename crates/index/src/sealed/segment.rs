@@ -148,6 +148,11 @@ impl Segment {
         self.points.in_id_order().filter(|(at, _)| self.is_alive(*at)).map(|(_, id)| id)
     }
 
+    /// Live ids, as a set.
+    pub(crate) fn id_set(&self) -> PointSet {
+        self.alive.ids.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Takes a point out; one caller at a time. Returns whether it was alive.
     pub(crate) fn remove(&self, id: PointId) -> bool {
         let Some(at) = self.points.position(id) else { return false };
