@@ -35,6 +35,9 @@ const SCAN_EXACTLY: usize = 64;
 /// Share of the points, one in so many, from which a filter's points are met often enough on the way.
 const WALK_SHARE: usize = 3;
 
+/// Share of the entry points, one in so many, that count as near to a query.
+const NEAR_SHARE: usize = 4;
+
 /// Points with links, and which of them are alive.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
@@ -219,7 +222,22 @@ impl Segment {
         if matching >= live / WALK_SHARE {
             return self.widening(wanted, enough, live.div_ceil(matching), Plan::Walk);
         }
+        if self.leads_away(wanted.query, filter, matching, live) {
+            return Ok((self.scan_matching(wanted, filter)?, Plan::Scan));
+        }
         self.widening(wanted, enough, 1, Plan::TwoHop)
+    }
+
+    /// Whether a filter names fewer than half as many points near a query as elsewhere, judged by the
+    /// entry points. The best of its points are then scattered over the rim of a region without any,
+    /// where a walk from one to the next finds few of them.
+    fn leads_away(&self, query: &[f32], filter: &PointSet, matching: usize, live: usize) -> bool {
+        let query = self.points.query(query);
+        let score = ToQuery { query: &query, planes: self.points.planes(), kernel: self.kernel };
+        let ranked = score.refine(&self.links.entries);
+        let near = &ranked[..ranked.len().div_ceil(NEAR_SHARE)];
+        let accepted = near.iter().filter(|&&(_, slot)| self.slot_counts(slot, filter)).count();
+        2 * accepted * live < near.len() * matching
     }
 
     /// Walks with a list of `factor` times the wanted length, and longer ones until enough live points
