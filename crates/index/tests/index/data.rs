@@ -15,6 +15,11 @@ pub fn always_walk() -> IndexOptions {
     IndexOptions { scan_ratio: 0, ..IndexOptions::default() }
 }
 
+/// Options under which a few hundred points are sealed, and merged, and always walked.
+pub fn sealing(seal_at: usize) -> IndexOptions {
+    IndexOptions { seal_at, ef_construction: 100, ..always_walk() }
+}
+
 pub fn numbered(vectors: &[Embedding]) -> Vec<(PointId, Embedding)> {
     vectors.iter().enumerate().map(|(i, e)| (PointId(i as u64), e.clone())).collect()
 }
