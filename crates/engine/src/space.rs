@@ -92,6 +92,7 @@ impl Space {
         }
         self.put(modality, None);
         // Others may still search the damaged one; its files stay readable to them.
+        damaged.retire();
         let index = self.shelf.build_again(store, modality)?;
         self.put(modality, Some(Arc::new(index)));
         Ok(())

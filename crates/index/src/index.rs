@@ -9,6 +9,7 @@
 //! layer, those being sealed and all segments for their `k` best and merges them by exact score.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -16,7 +17,7 @@ use diptych_core::limits::EF_MAX;
 use diptych_core::{Embedding, PointId};
 
 use crate::live::Live;
-use crate::manifest::{Files, Manifest};
+use crate::manifest::{self, Files, Manifest};
 use crate::options::{IndexError, IndexOptions, Kind, default_ef};
 use crate::rank::{Best, Neighbor};
 use crate::sealed::points::Staged;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) options: IndexOptions,
     /// Where segments are kept; without, in memory.
     pub(crate) dir: Option<PathBuf>,
+    _lock: Option<File>,
     state: RwLock<State>,
     /// Every id ever removed: ids are never used twice, and a removal may overtake its insert. Its lock
     /// orders removals and the appearance of new segments. Of several locks, the manifest's is taken
@@ -113,21 +115,30 @@ impl Index {
     /// What was inserted or removed after [`Index::mark`] may be missing and is to be done again.
     ///
     /// # Errors
-    /// [`IndexError::Damaged`]: use [`Index::discard`] and build it again. [`IndexError::Io`],
+    /// [`IndexError::Damaged`]: use [`Index::discard`] and build it again. [`IndexError::InUse`], [`IndexError::Io`],
     /// [`IndexError::WrongDimension`] when the directory is of another dimension.
     pub fn open(dir: &Path, dim: usize, options: IndexOptions) -> Result<Self, IndexError> {
         options.check(dim)?;
         std::fs::create_dir_all(dir).map_err(|e| IndexError::io("create", dir, &e))?;
+        let lock = manifest::lock(dir)?;
         let manifest = Manifest::read(dir)?.unwrap_or(Manifest { dim: dim as u64, ..Manifest::default() });
         if manifest.dim != dim as u64 {
             return Err(IndexError::WrongDimension { expected: dim, found: manifest.dim as usize });
         }
         manifest.tidy(dir)?;
         let segments = open_segments(dir, &manifest)?;
-        Ok(Self::with(dim, options, Some(dir.to_owned()), manifest, segments))
+        Ok(Self::with(dim, options, Some((dir.to_owned(), lock)), manifest, segments))
     }
 
-    /// Deletes the files of an index that is not open.
+    /// Stops background work for good, before another index takes the directory over: what is sealed by
+    /// now can still be searched, and nothing is written any more.
+    pub fn retire(&self) {
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.stop();
+        }
+    }
+
+    /// Deletes the files of an index that is not open, or has been retired.
     ///
     /// # Errors
     /// [`IndexError::Io`].
@@ -141,10 +152,11 @@ impl Index {
     fn with(
         dim: usize,
         options: IndexOptions,
-        dir: Option<PathBuf>,
+        place: Option<(PathBuf, File)>,
         manifest: Manifest,
         segments: Vec<Part>,
     ) -> Self {
+        let (dir, lock) = place.unzip();
         // Where an id is in two segments, one has it dead without its having been removed: see
         // `State::take_known`.
         let mut seen = manifest.removed.clone();
@@ -157,6 +169,7 @@ impl Index {
             dim,
             options,
             dir,
+            _lock: lock,
             state: RwLock::new(State { live, sealing: Vec::new(), segments }),
             removed: Mutex::new(manifest.removed.clone()),
             training: Mutex::default(),

@@ -8,7 +8,7 @@
 //! any moment leaves one whole set.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::IndexError;
@@ -18,6 +18,7 @@ use crate::search::PointSet;
 const MAGIC: [u8; 8] = *b"DIPMAN\0\x01";
 const NAME: &str = "manifest";
 const NEW_NAME: &str = "manifest.new";
+const LOCK_NAME: &str = "lock";
 
 /// The files of one segment, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +101,18 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// Keeps others out of a directory for as long as the file lives.
+pub(crate) fn lock(dir: &Path) -> Result<File, IndexError> {
+    let path = dir.join(LOCK_NAME);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| IndexError::io("open", &path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(IndexError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(e)) => Err(IndexError::io("lock", &path, &e)),
     }
 }
 

@@ -113,6 +113,12 @@ pub enum IndexError {
         /// What the system said.
         reason: String,
     },
+    /// Another process, or another part of this one, has the index open.
+    #[error("the index in {} is in use; close it there first", dir.display())]
+    InUse {
+        /// Where it is.
+        dir: PathBuf,
+    },
     /// A file of the index is not what was written.
     #[error("the index file {} is damaged: {what}; delete it, the index is built again from the store", path.display())]
     Damaged {

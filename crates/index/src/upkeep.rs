@@ -72,6 +72,13 @@ impl Upkeep {
         self.signal.woken.notify_one();
     }
 
+    /// Stops the worker for good; returns when no job is under way.
+    pub(crate) fn stop(&self) {
+        self.signal.stop.store(true, Ordering::Release);
+        self.wake();
+        drop(lock(&self.jobs));
+    }
+
     /// Does all work that is due, here, on all cores.
     pub(crate) fn settle(&self, shared: &Shared) -> Result<(), IndexError> {
         let jobs = lock(&self.jobs);
@@ -110,8 +117,7 @@ impl Upkeep {
 
 impl Drop for Upkeep {
     fn drop(&mut self) {
-        self.signal.stop.store(true, Ordering::Release);
-        self.wake();
+        self.stop();
         if let Some(thread) = self.thread.take() {
             // A panic there has been reported; nothing here depends on it.
             let _ = thread.join();
