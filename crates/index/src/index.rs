@@ -11,19 +11,19 @@
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock};
 
 use diptych_core::limits::EF_MAX;
 use diptych_core::{Embedding, PointId};
 
 use crate::live::Live;
-use crate::manifest::{self, Files, Manifest};
+use crate::manifest::{self, Manifest};
 use crate::options::{IndexError, IndexOptions, Kind, default_ef};
 use crate::rank::{Best, Neighbor};
 use crate::sealed::points::Staged;
-use crate::sealed::segment::{Segment, Wanted};
+use crate::sealed::segment::Wanted;
 use crate::search::{Answer, Plan, PointSet, Search};
-use crate::training::Training;
+use crate::state::{IndexStats, Part, Sealing, Shared, State};
 use crate::upkeep::{Upkeep, open_segments};
 
 /// Queries noted between two looks at whether segments should be taught.
@@ -34,68 +34,6 @@ const NOTES_PER_LOOK: u64 = 1024;
 pub struct Index {
     shared: Arc<Shared>,
     upkeep: Option<Upkeep>,
-}
-
-/// What searches, writers and background work share.
-pub(crate) struct Shared {
-    pub(crate) dim: usize,
-    pub(crate) options: IndexOptions,
-    /// Where segments are kept; without, in memory.
-    pub(crate) dir: Option<PathBuf>,
-    _lock: Option<File>,
-    state: RwLock<State>,
-    /// Every id ever removed: ids are never used twice, and a removal may overtake its insert. Its lock
-    /// orders removals and the appearance of new segments. Of several locks, the manifest's is taken
-    /// first, then this, then the state's.
-    removed: Mutex<PointSet>,
-    /// Queries that segments are taught about when they are built, and later.
-    pub(crate) training: Mutex<Training>,
-    /// What the manifest says, and one writer of it at a time.
-    pub(crate) manifest: Mutex<Manifest>,
-}
-
-/// The parts of the index. Replaced as a whole, so that a search sees one moment.
-#[derive(Clone)]
-pub(crate) struct State {
-    live: Arc<Live>,
-    pub(crate) sealing: Vec<Sealing>,
-    pub(crate) segments: Vec<Part>,
-}
-
-/// A live layer that takes no more points.
-#[derive(Clone)]
-pub(crate) struct Sealing {
-    pub(crate) layer: Arc<Live>,
-    /// The owner's mark that is reached when this is sealed.
-    pub(crate) mark: Option<u64>,
-}
-
-/// A segment and the files it is in.
-#[derive(Debug, Clone)]
-pub(crate) struct Part {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) files: Option<Files>,
-    /// Queries that had been noted when its links were taught about them.
-    pub(crate) taught: u64,
-}
-
-/// What an index is made of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IndexStats {
-    /// Live points in the live layer.
-    pub live: usize,
-    /// Live points in layers that are being sealed.
-    pub sealing: usize,
-    /// Live points of each segment.
-    pub segments: Vec<usize>,
-    /// Links of all segments.
-    pub links: usize,
-    /// Of those, added for queries and for points that were not found otherwise.
-    pub added_links: usize,
-    /// Bytes of segments that searches need at hand: codes, links, ids.
-    pub hot_bytes: usize,
-    /// Bytes of exact vectors in segments, of which a search reads a few rows.
-    pub vector_bytes: usize,
 }
 
 impl Index {
@@ -228,22 +166,7 @@ impl Index {
 
     /// What the index is made of.
     pub fn stats(&self) -> IndexStats {
-        let state = self.shared.snapshot();
-        let mut stats = IndexStats {
-            live: state.live.len(),
-            sealing: state.sealing.iter().map(|s| s.layer.len()).sum(),
-            ..IndexStats::default()
-        };
-        for Part { segment, .. } in &state.segments {
-            stats.segments.push(segment.len());
-            let (links, added) = segment.links().counts();
-            let (hot, cold) = segment.bytes();
-            stats.links += links;
-            stats.added_links += added;
-            stats.hot_bytes += hot;
-            stats.vector_bytes += cold;
-        }
-        stats
+        self.shared.snapshot().stats()
     }
 
     /// Inserts a point: every search that starts after this returns sees it. An id that is present,
@@ -519,66 +442,6 @@ impl Index {
             Ok(())
         } else {
             Err(IndexError::WrongDimension { expected: self.shared.dim, found: embedding.dim() })
-        }
-    }
-}
-
-impl Shared {
-    fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The parts of this moment.
-    pub(crate) fn snapshot(&self) -> State {
-        self.state().clone()
-    }
-
-    pub(crate) fn removed(&self) -> MutexGuard<'_, PointSet> {
-        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
-        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn training(&self) -> MutexGuard<'_, Training> {
-        self.training.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Live points.
-    fn len(&self) -> usize {
-        let layers = self.layers().map(|layer| layer.len()).sum::<usize>();
-        layers + self.segments.iter().map(|part| part.segment.len()).sum::<usize>()
-    }
-
-    /// The live layer and those being sealed.
-    fn layers(&self) -> impl Iterator<Item = &Arc<Live>> {
-        std::iter::once(&self.live).chain(self.sealing.iter().map(|sealing| &sealing.layer))
-    }
-
-    /// Whether a point is, or was, somewhere else than in the live layer.
-    fn is_sealed(&self, id: PointId) -> bool {
-        self.sealing.iter().any(|sealing| sealing.layer.knows(id))
-            || self.segments.iter().any(|part| part.segment.knows(id))
-    }
-
-    fn knows(&self, id: PointId) -> bool {
-        self.live.knows(id) || self.is_sealed(id)
-    }
-
-    /// Takes the points out of a new segment that came by another way while it was built.
-    pub(crate) fn take_known(&self, new: &Segment) {
-        for layer in self.layers() {
-            new.remove_all(&layer.ids().into_iter().map(|id| id.0).collect());
-        }
-        for part in &self.segments {
-            new.remove_all(&part.segment.id_set());
         }
     }
 }

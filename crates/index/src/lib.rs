@@ -1,8 +1,8 @@
-//! Embeddings to nearest ids: a live HNSW graph and its exact oracle.
+//! Embeddings to nearest ids: a live HNSW graph, sealed segments in checked files, and their exact oracle.
 //!
-//! Owns: [`Index`], which answers "which points are nearest to this vector" while points come and go,
-//! in memory. Deliberately absent: what the points are (the engine knows), and durability (the store
-//! has the truth; an index is rebuilt from it).
+//! Owns: [`Index`], which answers "which points are nearest to this vector" while points come and go.
+//! Deliberately absent: what the points are (the engine knows), and durability (the store has the truth;
+//! the files of an index spare building it again, and can be built again at any time).
 //!
 //! ```
 //! use diptych_core::{Embedding, PointId};
@@ -22,16 +22,19 @@ mod graph;
 mod index;
 mod live;
 mod manifest;
+mod mix;
 mod nodes;
 mod options;
 mod rank;
 mod registry;
 mod sealed;
 mod search;
+mod state;
 mod training;
 mod upkeep;
 
-pub use index::{Index, IndexStats};
+pub use index::Index;
 pub use options::{CONNECTIONS_MAX, CONNECTIONS_MIN, EF_DEFAULT, IndexError, IndexOptions, Kind, default_ef};
 pub use rank::Neighbor;
 pub use search::{Answer, Plan, PointSet, Search};
+pub use state::IndexStats;

@@ -4,6 +4,8 @@
 
 use diptych_core::Embedding;
 
+use crate::mix::mix;
+
 /// Most queries kept.
 const KEPT: usize = 32_768;
 
@@ -38,14 +40,6 @@ impl Training {
     pub(crate) fn queries(&self) -> &[Embedding] {
         &self.queries
     }
-}
-
-/// A number without pattern from a counter, the same in every run (the finaliser of SplitMix64).
-fn mix(counter: u64) -> u64 {
-    let mut z = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -15,12 +15,12 @@ use std::thread::JoinHandle;
 use diptych_core::Embedding;
 
 use crate::IndexError;
-use crate::index::{Part, Sealing, Shared};
 use crate::manifest::{Files, Manifest, links_path, points_path};
 use crate::sealed::build;
 use crate::sealed::links::LinkTable;
 use crate::sealed::points::{Points, Staged};
 use crate::sealed::segment::Segment;
+use crate::state::{Part, Sealing, Shared};
 
 /// Segments of one size that are merged.
 const FAN: usize = 4;

@@ -11,6 +11,8 @@
 //! Ailon & Chazelle, "The fast Johnson-Lindenstrauss transform" (2009). Where the dimension is not a
 //! power of two, each round transforms an overlapping head and tail.
 
+use crate::mix::mix;
+
 use super::kernel::{BLOCK, QUERY_MAX, QueryRow};
 
 /// The byte of a coordinate that is exactly on the mean.
@@ -158,10 +160,7 @@ impl Rotation {
     fn new(dim: usize) -> Self {
         let len = if dim == 0 { 0 } else { 1 << dim.ilog2() };
         let sign = |round: u64, at: u64| {
-            let mut z = (round * 0x1_0000_0001 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            if (z >> 63) == 0 { 1.0 } else { -1.0 }
+            if mix(round * 0x1_0000_0001 + at + 1) >> 63 == 0 { 1.0 } else { -1.0 }
         };
         let factors = (0..ROUNDS).map(|round| (0..dim as u64).map(|at| sign(round, at)).collect()).collect();
         Self { factors, len }
