@@ -112,6 +112,7 @@ impl Index {
             removed: Mutex::new(manifest.removed.clone()),
             training: Mutex::default(),
             manifest: Mutex::new(manifest),
+            owed: Mutex::default(),
         });
         let upkeep = (options.kind == Kind::Graph).then(|| Upkeep::start(&shared));
         Self { shared, upkeep }

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) training: Mutex<Training>,
     /// What the manifest says, and one writer of it at a time.
     pub(crate) manifest: Mutex<Manifest>,
+    /// The mark of a manifest that is still to be written.
+    pub(crate) owed: Mutex<Option<u64>>,
 }
 
 /// The parts of the index. Replaced as a whole, so that a search sees one moment.
@@ -98,6 +100,10 @@ impl Shared {
 
     pub(crate) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn owed(&self) -> MutexGuard<'_, Option<u64>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn training(&self) -> MutexGuard<'_, Training> {

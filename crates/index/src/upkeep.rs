@@ -48,8 +48,13 @@ struct Signal {
 /// One piece of work.
 enum Job {
     Seal(Sealing),
-    Merge { base: Option<Part>, others: Vec<Part> },
+    Merge {
+        base: Option<Part>,
+        others: Vec<Part>,
+    },
     Teach(Part),
+    /// Write down what is in force, which failed before.
+    Commit,
 }
 
 impl Upkeep {
@@ -173,6 +178,7 @@ fn work_off(shared: &Shared, turn: &Turn<'_>) -> Result<(), IndexError> {
         match job {
             Job::Seal(sealing) => seal(shared, turn, &sealing)?,
             Job::Merge { base, others } => merge(shared, turn, base, others)?,
+            Job::Commit => commit(shared, None)?,
             Job::Teach(part) => {
                 let queries = shared.training().queries().to_vec();
                 let queries: Vec<&[f32]> = queries.iter().map(Embedding::as_slice).collect();
@@ -186,6 +192,9 @@ fn work_off(shared: &Shared, turn: &Turn<'_>) -> Result<(), IndexError> {
 fn next_job(shared: &Shared) -> Option<Job> {
     if let Some(sealing) = next_sealing(shared) {
         return Some(Job::Seal(sealing));
+    }
+    if shared.owed().is_some() {
+        return Some(Job::Commit);
     }
     let state = shared.snapshot();
     let mostly_dead = |part: &Part| part.segment.dead_slots() * DEAD_SHARE > part.segment.points().slots();
@@ -334,12 +343,16 @@ fn publish_links(
     if new.files == old.files { Ok(()) } else { commit(shared, None) }
 }
 
-/// Writes down which files are in force.
+/// Writes down which files are in force. Where that fails it is owed, and the mark is not reached.
 fn commit(shared: &Shared, mark: Option<u64>) -> Result<(), IndexError> {
-    let mut manifest = shared.manifest();
-    manifest.mark = mark.unwrap_or(manifest.mark).max(manifest.mark);
-    let Some(dir) = &shared.dir else { return Ok(()) };
-    manifest.dim = shared.dim as u64;
+    let mut in_force = shared.manifest();
+    let mark = mark.max(*shared.owed()).unwrap_or_default().max(in_force.mark);
+    let Some(dir) = &shared.dir else {
+        in_force.mark = mark;
+        return Ok(());
+    };
+    *shared.owed() = Some(mark);
+    let mut manifest = Manifest { dim: shared.dim as u64, mark, ..in_force.clone() };
     // Removals first: one that is noted although its segment is gone does no harm.
     let removed = shared.removed().clone();
     let state = shared.snapshot();
@@ -351,7 +364,10 @@ fn commit(shared: &Shared, mark: Option<u64>) -> Result<(), IndexError> {
         .collect::<Vec<_>>()
         .into_iter()
         .fold(crate::PointSet::new(), |all, some| all | some);
-    manifest.write(dir)
+    manifest.write(dir)?;
+    *in_force = manifest;
+    *shared.owed() = None;
+    Ok(())
 }
 
 /// Opens the segments that a manifest names.
