@@ -413,3 +413,35 @@ fn an_index_that_is_open_is_not_opened_again() {
     drop(index);
     Index::open(dir.path(), 4, IndexOptions::default()).unwrap();
 }
+
+/// What cannot be written is kept, searchable, until it can.
+#[test]
+fn a_disk_that_refuses_is_reported_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let vectors = uniform(150, DIM, 13);
+    let (points, all) = (numbered(&vectors), points_of(&vectors));
+    let index = open(dir.path()).unwrap();
+    index.insert_many(&points[..50]).unwrap();
+    // A directory in the way of the next file, whoever tries to write it.
+    for (in_the_way, mark, known) in [("points-00000000", 3, 50), ("manifest.new", 4, 100)] {
+        fs::create_dir(dir.path().join(in_the_way)).unwrap();
+        index.checkpoint(mark);
+        for _ in 0..2 {
+            let refused = index.settle();
+            assert!(matches!(refused, Err(IndexError::Io { .. })), "{in_the_way}: {refused:?}");
+            assert_eq!(index.mark(), if mark == 3 { 0 } else { 3 }, "nothing is claimed that is not on disk");
+        }
+        assert_eq!(index.len(), known);
+        assert_eq!(index.nearest(&vectors[7], 1, None).unwrap()[0].id, PointId(7));
+        fs::remove_dir(dir.path().join(in_the_way)).unwrap();
+        index.settle().unwrap();
+        assert_eq!(index.mark(), mark);
+        index.insert_many(&points[known..known + 50]).unwrap();
+    }
+    index.checkpoint(5);
+    index.settle().unwrap();
+    drop(index);
+    let index = open(dir.path()).unwrap();
+    assert_eq!((index.len(), index.mark()), (150, 5));
+    oracle::assert_all_find_themselves(&index, &all);
+}

@@ -11,7 +11,7 @@ const DIM: usize = 48;
 /// Little enough that there is something to gain.
 const EF: usize = 12;
 /// What texts must gain at that effort.
-const GAIN: f64 = 0.02;
+const GAIN: f64 = 0.04;
 /// Links a row has at most under these options: 3 M, and a third as many for queries.
 const WIDTH: usize = 48 + 16;
 
@@ -80,7 +80,7 @@ fn noted_queries_are_taught_when_the_index_settles() {
     let (text_after, image_after) = lesson.recalls(&index);
     eprintln!("text {text:.4} -> {text_after:.4}, image {image:.4} -> {image_after:.4}");
     assert!(index.stats().added_links > links);
-    assert!(text_after >= text + GAIN / 2.0, "text queries: {text} before, {text_after} after");
+    assert!(text_after >= text + GAIN, "text queries: {text} before, {text_after} after");
     assert!(image_after >= image - 0.01, "image queries: {image} before, {image_after} after");
     let taught = index.stats();
     index.settle().unwrap();
@@ -105,12 +105,12 @@ fn links_stay_bounded_however_much_is_taught() {
 
 #[test]
 fn what_was_learnt_outlasts_reopening_and_merging() {
-    let lesson = lesson(5_000, 2_500, 4);
+    let lesson = lesson(3_000, 1_500, 4);
     let dir = tempfile::tempdir().unwrap();
     let open = || Index::open(dir.path(), DIM, sealing(250)).unwrap();
     let points = numbered(&lesson.images);
     let index = open();
-    index.insert_many(&points[..4_000]).unwrap();
+    index.insert_many(&points[..2_500]).unwrap();
     let links = index.stats().added_links;
     index.learn_queries(&lesson.teaching).unwrap();
     let learnt = index.stats();
@@ -119,20 +119,20 @@ fn what_was_learnt_outlasts_reopening_and_merging() {
 
     let index = open();
     assert_eq!(index.stats(), learnt);
-    for chunk in points[4_000..].chunks(240) {
+    for chunk in points[2_500..].chunks(240) {
         index.insert_many(chunk).unwrap();
         index.seal().unwrap();
     }
     // The large segment is joined by enough of its own size to be merged with all of them.
     let before_merge = index.stats();
-    let more = clip_like(13_000, DIM, 0, 5).images;
+    let more = clip_like(7_800, DIM, 0, 5).images;
     let more: Vec<_> = (10_000..).map(diptych_core::PointId).zip(more).collect();
-    for chunk in more.chunks(4_100) {
+    for chunk in more.chunks(2_600) {
         index.insert_many(chunk).unwrap();
     }
     index.seal().unwrap();
     let merged = index.stats();
     assert!(merged.segments.len() < before_merge.segments.len() + 3, "{merged:?}");
-    assert!(merged.segments.iter().any(|&points| points > 8_000), "{merged:?}");
+    assert!(merged.segments.iter().any(|&points| points > 5_000), "{merged:?}");
     assert!(merged.added_links * 2 > learnt.added_links, "{learnt:?}, then {merged:?}");
 }
