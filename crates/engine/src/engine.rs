@@ -14,15 +14,35 @@ use crate::recall::Meter;
 use crate::shelf::INDEX_DIR;
 use crate::space::Space;
 use crate::{
-    CacheStats, EncodeThread, EngineError, QueryEmbedding, QueueLimits, RecallOptions, RecallReport,
-    TextCounts, Urgency,
+    CacheStats, EncodeThread, EngineError, IndexReport, QueryEmbedding, QueueLimits, RecallOptions,
+    RecallReport, TextCounts, Urgency,
 };
+
+/// How an engine finds neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IndexKind {
+    /// By a graph, which is kept in files: for a server.
+    #[default]
+    Graph,
+    /// By a scan of all stored vectors, which needs no files.
+    Exact,
+    /// By the graph that is in the files, or by a scan where there is none that can be used at once.
+    /// The files are only read: for a single question.
+    Ready,
+}
+
+impl IndexKind {
+    pub(crate) fn options(self) -> IndexOptions {
+        let kind = if self == Self::Exact { Kind::Exact } else { Kind::Graph };
+        IndexOptions { kind, ..IndexOptions::default() }
+    }
+}
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// Graph for a server, exact scan for a single question.
-    pub index: Kind,
+    /// How neighbours are found.
+    pub index: IndexKind,
     /// Searches that may wait for the model before a further one is refused.
     pub waiting_searches_max: usize,
     /// Ingest batches that may wait for the model before a further one blocks.
@@ -34,14 +54,14 @@ pub struct EngineOptions {
     pub query_cache_entries: usize,
     /// See [`Self::query_cache_entries`].
     pub query_cache_bytes: usize,
-    /// How the recall of searches is measured; an index that only scans is not.
+    /// How the recall of searches is measured; only with [`IndexKind::Graph`].
     pub recall: RecallOptions,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            index: Kind::Graph,
+            index: IndexKind::Graph,
             waiting_searches_max: 256,
             waiting_ingests_max: 4,
             batch_positions: 1024,
@@ -70,6 +90,8 @@ pub struct Overview {
     pub dim: usize,
     /// Every collection with its counts, by name.
     pub collections: Vec<(CollectionName, Stats)>,
+    /// What the indexes that are open are made of.
+    pub indexes: Vec<IndexReport>,
     /// Texts longer than the model's context.
     pub texts: TextTotals,
     /// The cache of query texts.
@@ -89,7 +111,7 @@ pub struct Engine {
     ingested_texts: Mutex<TextCounts>,
     truncated_queries: AtomicU64,
     spaces: RwLock<HashMap<CollectionName, Arc<Space>>>,
-    index_options: IndexOptions,
+    index_kind: IndexKind,
     /// Where the files of the indexes are.
     index_dir: Option<PathBuf>,
     recall_sample: f64,
@@ -104,7 +126,6 @@ impl Engine {
     /// [`StoreError::ModelMismatch`] when a collection was made with another model.
     pub fn open(store: Store, encoder: Arc<dyn Encode>, options: EngineOptions) -> Result<Self, EngineError> {
         let (model_id, dim) = (encoder.model_id(), encoder.dim());
-        let index_options = IndexOptions { kind: options.index, ..IndexOptions::default() };
         let index_dir = Some(store.root().join(INDEX_DIR));
         let mut spaces = HashMap::new();
         for collection in store.collections() {
@@ -118,7 +139,7 @@ impl Engine {
                 }
                 .into());
             }
-            let space = Space::new(collection, index_options, index_dir.clone());
+            let space = Space::new(collection, options.index, index_dir.clone());
             spaces.insert(space.collection.name.clone(), Arc::new(space));
         }
         let limits = QueueLimits {
@@ -128,8 +149,8 @@ impl Engine {
         };
         let store = Arc::new(store);
         let recall = match options.index {
-            Kind::Graph => options.recall,
-            Kind::Exact => RecallOptions { sample: 0.0, ..options.recall },
+            IndexKind::Graph => options.recall,
+            IndexKind::Exact | IndexKind::Ready => RecallOptions { sample: 0.0, ..options.recall },
         };
         Ok(Self {
             meter: Meter::new(Arc::clone(&store), recall),
@@ -140,7 +161,7 @@ impl Engine {
             ingested_texts: Mutex::default(),
             truncated_queries: AtomicU64::new(0),
             spaces: RwLock::new(spaces),
-            index_options,
+            index_kind: options.index,
             index_dir,
             model_id,
             dim,
@@ -257,6 +278,7 @@ impl Engine {
             .map(|s| Ok((s.collection.name.clone(), self.store.stats(s.collection.id)?)))
             .collect::<Result<Vec<_>, EngineError>>()?;
         collections.sort_by(|a, b| a.0.cmp(&b.0));
+        let indexes = self.all_spaces().iter().flat_map(|space| space.reports()).collect();
         let texts = TextTotals {
             ingested: *self.ingested_texts.lock().unwrap_or_else(PoisonError::into_inner),
             truncated_queries: self.truncated_queries.load(Ordering::Relaxed),
@@ -265,6 +287,7 @@ impl Engine {
             model_id: self.model_id,
             dim: self.dim,
             collections,
+            indexes,
             texts,
             query_cache: self.queries.stats(),
             recall_sample: self.recall_sample,
@@ -304,12 +327,12 @@ impl Engine {
         }
         let dim = u32::try_from(self.dim).expect("an embedding has at most DIM_MAX dimensions");
         let collection = self.store.create_collection(name, self.model_id, dim)?;
-        let space = Arc::new(Space::new(collection, self.index_options, self.index_dir.clone()));
+        let space = Arc::new(Space::new(collection, self.index_kind, self.index_dir.clone()));
         spaces.insert(name.clone(), Arc::clone(&space));
         Ok(space)
     }
 
-    fn all_spaces(&self) -> Vec<Arc<Space>> {
+    pub(crate) fn all_spaces(&self) -> Vec<Arc<Space>> {
         self.spaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

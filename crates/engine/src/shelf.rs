@@ -12,7 +12,7 @@ use diptych_core::{Embedding, Modality, PointId};
 use diptych_index::{Index, IndexError, IndexOptions, Kind};
 use diptych_store::{Collection, Store};
 
-use crate::EngineError;
+use crate::{EngineError, IndexKind};
 
 /// Where the files of all indexes are, in the store's directory.
 pub(crate) const INDEX_DIR: &str = "index";
@@ -24,42 +24,136 @@ const TAUGHT_SHARE: u64 = 10;
 const TAUGHT_MIN: u64 = 4096;
 const TAUGHT_MAX: u64 = 32_768;
 
+/// Points, one of so many, up to which changes that the files lack are caught up with for a single
+/// search: to link one into a graph takes about as long as to read some hundred from the store.
+const FEW_MISSING: u64 = 512;
+
+/// How an index came to be open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// It was open already.
+    Held,
+    /// From its files, which lacked nothing.
+    Opened,
+    /// From its files, and then what the store had since.
+    CaughtUp {
+        /// Changes of records that the files lacked.
+        changes: u64,
+    },
+    /// From the store alone.
+    Built {
+        /// Why its files were not good enough, if there were any.
+        because: Option<String>,
+    },
+}
+
 /// Where the indexes of a collection are kept, and how they are built.
 pub(crate) struct Shelf {
-    pub(crate) collection: Collection,
-    pub(crate) options: IndexOptions,
+    collection: Collection,
+    kind: IndexKind,
+    options: IndexOptions,
     /// Without one, indexes are built in memory each time.
-    pub(crate) dir: Option<PathBuf>,
+    dir: Option<PathBuf>,
 }
 
 impl Shelf {
+    /// The indexes of a collection, whose files are in `dir`, if there are any.
+    pub(crate) fn new(collection: Collection, kind: IndexKind, dir: Option<PathBuf>) -> Self {
+        Self { collection, kind, options: kind.options(), dir }
+    }
+
     /// Opens the index of one modality, or builds it. Nothing may be written meanwhile.
-    pub(crate) fn open(&self, store: &Store, modality: Modality) -> Result<Index, EngineError> {
+    pub(crate) fn open(&self, store: &Store, modality: Modality) -> Result<(Index, Opening), EngineError> {
+        if self.kind == IndexKind::Ready {
+            return self.open_ready(store, modality);
+        }
         let Some(dir) = self.index_dir(modality) else {
-            return self.build(store, modality, Index::new(self.dim(), self.options)?);
+            let index = self.build(store, modality, Index::new(self.dim(), self.options)?)?;
+            return Ok((index, Opening::Built { because: None }));
         };
         match Index::open(&dir, self.dim(), self.options) {
-            Ok(index) if index.mark() == 0 && index.is_empty() => self.build(store, modality, index),
+            Ok(index) if index.mark() == 0 && index.is_empty() => {
+                Ok((self.build(store, modality, index)?, Opening::Built { because: None }))
+            }
             Ok(index) => {
-                self.catch_up(store, modality, &index)?;
-                let counted = self.points(store, modality)?;
-                if index.len() as u64 == counted {
-                    return Ok(index);
+                let changes = self.catch_up(store, modality, &index)?;
+                match self.disagreement(store, modality, &index)? {
+                    None if changes == 0 => Ok((index, Opening::Opened)),
+                    None => Ok((index, Opening::CaughtUp { changes })),
+                    Some(because) => {
+                        drop(index);
+                        self.build_because(store, modality, because)
+                    }
                 }
-                tracing::warn!(
-                    "the {modality} index of '{}' holds {} points, and the store {counted}; building it again",
-                    self.collection.name,
-                    index.len(),
-                );
-                drop(index);
-                self.build_again(store, modality)
             }
             Err(error @ (IndexError::Damaged { .. } | IndexError::WrongDimension { .. })) => {
-                tracing::warn!("{error}; building it again");
-                self.build_again(store, modality)
+                self.build_because(store, modality, error.to_string())
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn build_because(
+        &self,
+        store: &Store,
+        modality: Modality,
+        because: String,
+    ) -> Result<(Index, Opening), EngineError> {
+        tracing::warn!("{because}; building it again");
+        Ok((self.build_again(store, modality)?, Opening::Built { because: Some(because) }))
+    }
+
+    /// The index in the files where that is quicker than a scan; a scan otherwise. The files stay as
+    /// they are.
+    fn open_ready(&self, store: &Store, modality: Modality) -> Result<(Index, Opening), EngineError> {
+        if let Some(dir) = self.index_dir(modality).filter(|dir| dir.exists()) {
+            match Index::open(&dir, self.dim(), self.options) {
+                Ok(index) if self.few_missing(store, modality, index.mark())? => {
+                    let changes = self.replay(store, modality, &index)?;
+                    if self.disagreement(store, modality, &index)?.is_none() {
+                        return Ok((index, Opening::CaughtUp { changes }));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!("{error}; scanning the stored vectors instead"),
+            }
+        }
+        Ok((self.build_again(store, modality)?, Opening::Built { because: None }))
+    }
+
+    /// Whether so few changes come after `mark` that to do them again takes less time than to read all
+    /// stored vectors.
+    fn few_missing(&self, store: &Store, modality: Modality, mark: u64) -> Result<bool, EngineError> {
+        let points = self.points(store, modality)?;
+        // Those of other collections cost a look each.
+        if store.last_seq().saturating_sub(mark) > points {
+            return Ok(false);
+        }
+        let mut missing = 0;
+        for entry in store.journal(mark) {
+            let entry = entry?;
+            if entry.collection == self.collection.id {
+                missing += entry.added.iter().filter(|(part, _)| part.modality == modality).count() as u64;
+            }
+            if missing * FEW_MISSING > points {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How the index differs from what the store counts, if it does.
+    fn disagreement(
+        &self,
+        store: &Store,
+        modality: Modality,
+        index: &Index,
+    ) -> Result<Option<String>, EngineError> {
+        let (indexed, counted) = (index.len() as u64, self.points(store, modality)?);
+        Ok((indexed != counted).then(|| {
+            let name = &self.collection.name;
+            format!("the {modality} index of '{name}' holds {indexed} points, and the store {counted}")
+        }))
     }
 
     /// Checks all files of the index of one modality, vectors and all.
@@ -73,8 +167,13 @@ impl Shelf {
         }
     }
 
-    /// Builds the index of one modality from the store alone. Nothing may be written meanwhile.
+    /// Builds the index of one modality from the store alone. Nothing may be written meanwhile. Where
+    /// files are only read, it is one that scans.
     pub(crate) fn build_again(&self, store: &Store, modality: Modality) -> Result<Index, EngineError> {
+        if self.kind == IndexKind::Ready {
+            let scan = Self::new(self.collection.clone(), IndexKind::Exact, None);
+            return scan.build_again(store, modality);
+        }
         let index = match self.index_dir(modality) {
             Some(dir) => {
                 Index::discard(&dir)?;
@@ -110,18 +209,27 @@ impl Shelf {
         Ok(index)
     }
 
-    /// Does again what the store has done since the index was last written down.
-    fn catch_up(&self, store: &Store, modality: Modality, index: &Index) -> Result<(), EngineError> {
+    /// Does again what the store has done since the index was last written down, and writes that down.
+    /// Returns how many changes of the collection that were.
+    fn catch_up(&self, store: &Store, modality: Modality, index: &Index) -> Result<u64, EngineError> {
         let seq = store.last_seq();
         if index.mark() == seq {
-            return Ok(());
+            return Ok(0);
         }
+        let changes = self.replay(store, modality, index)?;
+        index.checkpoint(seq);
+        Ok(changes)
+    }
+
+    fn replay(&self, store: &Store, modality: Modality, index: &Index) -> Result<u64, EngineError> {
         let mut added = Vec::new();
+        let mut changes = 0;
         for entry in store.journal(index.mark()) {
             let entry = entry?;
             if entry.collection != self.collection.id {
                 continue;
             }
+            changes += 1;
             for (_, point) in entry.removed.iter().filter(|(part, _)| part.modality == modality) {
                 index.remove(*point);
             }
@@ -131,8 +239,7 @@ impl Shelf {
             }
         }
         self.insert_stored(store, modality, index, &mut added)?;
-        index.checkpoint(seq);
-        Ok(())
+        Ok(changes)
     }
 
     /// Inserts those of some points that the index does not know and the store still has.

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use diptych_core::{Embedding, Modality};
-use diptych_index::{Index, IndexError, IndexOptions};
+use diptych_index::{Index, IndexError};
 use diptych_store::{Applied, Collection, Store};
 
-use crate::EngineError;
 use crate::attributes::AttributeIndex;
-use crate::shelf::Shelf;
+use crate::shelf::{Opening, Shelf};
+use crate::{EngineError, IndexKind};
 
 /// Changes of records after which the files of the indexes catch up.
 const CHECKPOINT_CHANGES: u64 = 16_384;
@@ -27,17 +27,20 @@ pub(crate) struct Space {
     /// Writers hold it shared from the store's batch to the index insert; a load holds it alone, so
     /// that it sees each write either in the store or in the index's own update, never in neither.
     gate: RwLock<()>,
-    shelf: Shelf,
+    pub(crate) shelf: Shelf,
+    /// Whether the files of the indexes stay as they are.
+    read_only: bool,
     /// Changes since the files last caught up.
     changes: AtomicU64,
 }
 
 impl Space {
     /// A collection whose indexes are kept in `dir`, if they are kept.
-    pub(crate) fn new(collection: Collection, options: IndexOptions, dir: Option<PathBuf>) -> Self {
-        let shelf = Shelf { collection: collection.clone(), options, dir };
+    pub(crate) fn new(collection: Collection, kind: IndexKind, dir: Option<PathBuf>) -> Self {
+        let shelf = Shelf::new(collection.clone(), kind, dir);
         Self {
             collection,
+            read_only: kind == IndexKind::Ready,
             attributes: OnceLock::new(),
             indexes: RwLock::default(),
             gate: RwLock::new(()),
@@ -60,7 +63,9 @@ impl Space {
         if let Some(index) = self.opened(modality) {
             return Ok(index);
         }
-        let index = Arc::new(self.shelf.open(store, modality)?);
+        let (index, opening) = self.shelf.open(store, modality)?;
+        self.log(modality, &index, &opening);
+        let index = Arc::new(index);
         self.put(modality, Some(Arc::clone(&index)));
         Ok(index)
     }
@@ -98,11 +103,33 @@ impl Space {
         Ok(())
     }
 
-    fn opened(&self, modality: Modality) -> Option<Arc<Index>> {
+    /// Says how an index came to be open, if there is something in it.
+    fn log(&self, modality: Modality, index: &Index, opening: &Opening) {
+        let (name, points) = (&self.collection.name, index.len());
+        match opening {
+            _ if points == 0 => {}
+            Opening::Held | Opening::Opened => {
+                tracing::info!("opened the {modality} index of '{name}': {points} points");
+            }
+            Opening::CaughtUp { changes } => {
+                tracing::info!(
+                    "opened the {modality} index of '{name}' and caught up with {changes} changes: \
+                     {points} points"
+                );
+            }
+            Opening::Built { .. } => {
+                tracing::info!("built the {modality} index of '{name}': {points} points");
+            }
+        }
+    }
+
+    /// The index of one modality, if it is open.
+    pub(crate) fn opened(&self, modality: Modality) -> Option<Arc<Index>> {
         self.indexes.read().unwrap_or_else(PoisonError::into_inner)[modality as usize].clone()
     }
 
-    fn put(&self, modality: Modality, index: Option<Arc<Index>>) {
+    /// Puts an index in the place of another. The caller keeps writers out.
+    pub(crate) fn put(&self, modality: Modality, index: Option<Arc<Index>>) {
         self.indexes.write().unwrap_or_else(PoisonError::into_inner)[modality as usize] = index;
     }
 
@@ -148,6 +175,9 @@ impl Space {
 
     /// Has the files of the opened indexes catch up with the store, in the background.
     pub(crate) fn checkpoint(&self, store: &Store) {
+        if self.read_only {
+            return;
+        }
         let _alone = self.alone();
         self.changes.store(0, Ordering::Relaxed);
         for modality in Modality::ALL {
@@ -159,6 +189,9 @@ impl Space {
 
     /// Has the files of the opened indexes catch up with the store, now.
     pub(crate) fn close(&self, store: &Store) -> Result<(), EngineError> {
+        if self.read_only {
+            return Ok(());
+        }
         self.checkpoint(store);
         for modality in Modality::ALL {
             if let Some(index) = self.opened(modality) {

@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 
 use diptych_core::{Modality, PointId};
-use diptych_index::IndexOptions;
 use diptych_store::{Collection, Store};
 
-use crate::EngineError;
 use crate::shelf::{INDEX_DIR, Shelf};
+use crate::{EngineError, IndexKind};
 
 /// Cosine below which a point does not count as its own nearest neighbour.
 const SELF_COSINE_MIN: f32 = 1.0 - 1e-4;
@@ -55,15 +54,15 @@ fn verify_index(
     problems: &mut Vec<String>,
 ) -> Result<(), EngineError> {
     let place = format!("collection '{}', {modality} index", collection.name);
-    let shelf = Shelf {
-        collection: collection.clone(),
-        options: IndexOptions::default(),
-        dir: Some(store.root().join(INDEX_DIR)),
+    let shelf = Shelf::new(collection.clone(), IndexKind::Graph, Some(store.root().join(INDEX_DIR)));
+    let opened = match shelf.check(modality) {
+        Ok(()) => shelf.open(store, modality).map(|(index, _)| index),
+        Err(error) => {
+            problems.push(format!("{place}: {error}; it has been built again"));
+            shelf.build_again(store, modality)
+        }
     };
-    if let Err(error) = shelf.check(modality) {
-        problems.push(format!("{place}: {error}; it has been built again"));
-    }
-    let index = match shelf.open(store, modality) {
+    let index = match opened {
         Ok(index) => index,
         Err(error) => {
             problems.push(format!("{place}: it cannot be built: {error}"));

@@ -152,7 +152,7 @@ impl State {
         };
         for Part { segment, .. } in &self.segments {
             stats.segments.push(segment.len());
-            let (links, added) = segment.links().counts();
+            let (links, added) = segment.link_counts();
             let (hot, cold) = segment.bytes();
             stats.links += links;
             stats.added_links += added;

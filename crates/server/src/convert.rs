@@ -7,8 +7,8 @@ use diptych_core::{
     Modality, Number, Part, PartRef, Query, QuerySource, TextPart,
 };
 use diptych_engine::{
-    CacheStats, EngineError, Estimate, Found, NewImage, NewRecord, Outcome, Overview, Plan, PutMode,
-    QueryKind, RecallReport, SearchOutcome, StoredRecord, TextTotals, Written,
+    CacheStats, EngineError, Estimate, Found, IndexReport, IndexStats, NewImage, NewRecord, Outcome,
+    Overview, Plan, PutMode, QueryKind, RecallReport, SearchOutcome, StoredRecord, TextTotals, Written,
 };
 use diptych_proto::v1 as wire;
 use tonic::Status;
@@ -424,7 +424,7 @@ pub(crate) fn vector_to_wire(embedding: Embedding) -> wire::Vector {
 }
 
 pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
-    let mut recall = overview.recall;
+    let (mut recall, mut indexes) = (overview.recall, overview.indexes);
     wire::StatsResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model_id: overview.model_id.to_string(),
@@ -439,10 +439,31 @@ pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
                 text_points: stats.text_points,
                 truncated_texts: stats.truncated_texts,
                 recall: recall.extract_if(.., |r| r.collection == name).map(recall_to_wire).collect(),
+                indexes: indexes
+                    .extract_if(.., |i| i.collection == name)
+                    .map(|index| index_to_wire(&index))
+                    .collect(),
             })
             .collect(),
         encoding: Some(encoding_to_wire(overview.texts, overview.query_cache)),
         recall_sample: overview.recall_sample,
+    }
+}
+
+/// What an index is made of.
+pub fn index_to_wire(report: &IndexReport) -> wire::IndexStats {
+    let IndexStats { live, sealing, segments, links, added_links, hot_bytes, vector_bytes } = &report.stats;
+    wire::IndexStats {
+        modality: modality_to_wire(report.modality),
+        segment_points: segments.iter().map(|&points| points as u64).collect(),
+        live_points: *live as u64,
+        sealing_points: *sealing as u64,
+        links: *links as u64,
+        added_links: *added_links as u64,
+        hot_bytes: *hot_bytes as u64,
+        vector_bytes: *vector_bytes as u64,
+        tombstones: report.tombstones as u64,
+        stragglers: report.stragglers as u64,
     }
 }
 

@@ -25,8 +25,8 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 
 pub use convert::{
-    attributes_from_wire, attributes_to_wire, filter_to_wire, modality_from_wire, modality_to_wire,
-    plan_from_wire,
+    attributes_from_wire, attributes_to_wire, filter_to_wire, index_to_wire, modality_from_wire,
+    modality_to_wire, plan_from_wire,
 };
 
 /// Bounds of a server. Past them it refuses, it does not queue.

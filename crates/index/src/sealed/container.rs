@@ -139,6 +139,7 @@ impl Container {
     /// Opens a file and checks its header and every section but the one of number `unchecked`.
     pub(crate) fn open(path: &Path, magic: [u8; 8], unchecked: Option<usize>) -> Result<Self, IndexError> {
         let file = File::open(path).map_err(|e| match e.kind() {
+            // It was written before anything named it.
             ErrorKind::NotFound => IndexError::damaged(path, "it is missing"),
             _ => IndexError::io("open", path, &e),
         })?;

@@ -4,7 +4,7 @@
 //! `build`), and the other segments.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use diptych_core::PointId;
 use diptych_core::limits::EF_MAX;
@@ -43,6 +43,8 @@ const NEAR_SHARE: usize = 4;
 pub(crate) struct Segment {
     points: Arc<Points>,
     links: Arc<LinkTable>,
+    /// Counted when first asked for, which reads all links.
+    counts: Arc<OnceLock<(usize, usize)>>,
     alive: Arc<Alive>,
     walkers: Arc<Mutex<Vec<Walker>>>,
     kernel: CodeKernel,
@@ -98,6 +100,7 @@ impl Segment {
         Self {
             points: Arc::new(points),
             links: Arc::new(links),
+            counts: Arc::default(),
             alive: Arc::new(alive),
             walkers: Arc::default(),
             kernel: CodeKernel::detect(),
@@ -107,7 +110,7 @@ impl Segment {
 
     /// The same points with other links.
     pub(crate) fn relinked(&self, links: LinkTable) -> Self {
-        Self { links: Arc::new(links), ..self.clone() }
+        Self { links: Arc::new(links), counts: Arc::default(), ..self.clone() }
     }
 
     pub(crate) fn points(&self) -> &Points {
@@ -116,6 +119,11 @@ impl Segment {
 
     pub(crate) fn links(&self) -> &LinkTable {
         &self.links
+    }
+
+    /// Links of all kinds, and those that were added for queries or points.
+    pub(crate) fn link_counts(&self) -> (usize, usize) {
+        *self.counts.get_or_init(|| self.links.counts())
     }
 
     /// Whether both are the same points, alive and dead together.
