@@ -7,6 +7,7 @@
 mod bad_input;
 mod crash;
 mod filters;
+mod index;
 mod journey;
 mod long_text;
 mod named_model;

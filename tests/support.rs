@@ -83,6 +83,7 @@ pub fn corpus(cases: u32) -> TempDir {
 /// A server of its own process; killed when dropped.
 pub struct Server {
     child: Child,
+    log: Option<std::thread::JoinHandle<String>>,
     pub url: String,
 }
 
@@ -107,8 +108,12 @@ impl Server {
         };
         // Its log is read away, so that a full pipe cannot stop it.
         let mut log = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { url: url.to_owned(), child }
+        let log = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            let _ = log.read_to_end(&mut said);
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        Self { url: url.to_owned(), log: Some(log), child }
     }
 
     pub async fn client(&self) -> Client {
@@ -118,6 +123,16 @@ impl Server {
 
     /// Asks the server to stop, as an operator would, and waits for it.
     pub fn stop(mut self) -> std::process::ExitStatus {
+        self.terminate()
+    }
+
+    /// As [`Server::stop`]; returns all that it has logged.
+    pub fn stop_and_read_log(mut self) -> String {
+        assert!(self.terminate().success());
+        self.log.take().unwrap().join().unwrap()
+    }
+
+    fn terminate(&mut self) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.child.wait().unwrap()

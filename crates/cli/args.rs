@@ -28,6 +28,8 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Find images or texts by a text, an image or a stored record
     Search(SearchArgs),
+    /// Build, seal and merge the indexes of a data directory that no server has open, or check them
+    Index(IndexArgs),
     /// Write the embeddings of images and texts to a safetensors file
     Embed(EmbedArgs),
     /// Generate synthetic chest radiographs with reports and labels
@@ -128,6 +130,34 @@ pub struct IngestArgs {
     /// Where to list items that could not be ingested, as JSON lines; written when there are any
     #[arg(long, default_value = "ingest-failures.jsonl", value_name = "FILE")]
     pub report: PathBuf,
+    /// Have the index take in what is new at once, not at the next start (with --data)
+    #[arg(long, requires = "data")]
+    pub index: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct IndexArgs {
+    /// Data directory; no server may have it open
+    #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Collection to work on [default: all]
+    #[arg(long, value_parser = collection, value_name = "NAME")]
+    pub collection: Option<CollectionName>,
+    /// Read every file and check it against its checksums; what is damaged is built again, and the
+    /// exit code is 1
+    #[arg(long)]
+    pub check: bool,
+    /// Throw the files away and build the indexes again from the store
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Teach the index of images about queries: a file with one text per line (needs --model)
+    #[arg(long, requires = "model", value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    #[arg(help = MODEL_HELP, long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    pub model: Option<PathBuf>,
+    /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
+    #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
+    pub precision: Precision,
 }
 
 #[derive(Debug, clap::Args)]
@@ -148,8 +178,8 @@ pub struct SearchArgs {
     /// Hits wanted, 1 to 1000
     #[arg(short, long, default_value_t = 10)]
     pub k: u64,
-    /// Candidate list of the graph search, 1 to 4096 (with --server; a search with --data is exact)
-    #[arg(long, requires = "server")]
+    /// Candidate list of the graph search, 1 to 4096; of no use to a scan, which is exact
+    #[arg(long)]
     pub ef: Option<u64>,
     /// Instead of --ef: the share of the true neighbours to be found, such as 0.95 (with --server)
     #[arg(long, requires = "server", conflicts_with = "ef", value_name = "0..1")]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use diptych_core::{Embedding, Encode};
 use diptych_engine::{BulkOptions, ordered_map};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
@@ -19,7 +19,7 @@ pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
     let images = embed_images(&encoder, &args.images)?;
     let image_seconds = started.elapsed();
     let texts = match &args.texts {
-        Some(path) => embed_texts(&encoder, &read_lines(path)?)?,
+        Some(path) => embed_texts(&encoder, &sources::read_lines(path)?)?,
         None => Vec::new(),
     };
     let mut tensors = Vec::new();
@@ -110,16 +110,6 @@ fn truncation_note(truncated: &[usize], context: usize) -> String {
         truncated.len(),
         named.join(", ")
     )
-}
-
-fn read_lines(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the texts in {}", path.display()))?;
-    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    if let Some(n) = lines.iter().position(|line| line.trim().is_empty()) {
-        bail!("{} line {} is empty; give one text per line", path.display(), n + 1);
-    }
-    Ok(lines)
 }
 
 fn rows(embeddings: &[Embedding]) -> (usize, Vec<u8>) {

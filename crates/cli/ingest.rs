@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use diptych_engine::{BulkCounts, BulkOptions, EngineOptions, Failure, IndexKind, TextCounts, ordered_map};
+use diptych_engine::{BulkCounts, BulkOptions, Engine, EngineOptions, Failure, TextCounts, ordered_map};
 use diptych_proto::v1 as wire;
 use diptych_server::attributes_to_wire;
 use indicatif::ProgressBar;
@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::args::IngestArgs;
-use crate::{local, output, remote, sources};
+use crate::{index, local, output, remote, sources};
 
 /// Items on their way to a server at once; bounds memory when images are large.
 const IN_FLIGHT: usize = 32;
@@ -23,9 +23,12 @@ const IN_FLIGHT: usize = 32;
 pub fn run(args: &IngestArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let mut report = FailureReport::new(args.report.clone());
-    let counts = match (&args.place.data, &args.place.model, &args.place.server) {
-        (Some(data), Some(model), None) => ingest_here(args, data, model, &mut report)?,
-        (_, _, Some(server)) => ingest_there(args, server, &mut report)?,
+    let (counts, engine) = match (&args.place.data, &args.place.model, &args.place.server) {
+        (Some(data), Some(model), None) => {
+            let (counts, engine) = ingest_here(args, data, model, &mut report)?;
+            (counts, Some(engine))
+        }
+        (_, _, Some(server)) => (ingest_there(args, server, &mut report)?, None),
         _ => unreachable!("the parser wants --data and --model, or --server"),
     };
     let failures = report.finish()?;
@@ -52,6 +55,13 @@ pub fn run(args: &IngestArgs) -> Result<ExitCode> {
     if failures > 0 {
         output::line(&format!("what failed, and why: {}", args.report.display()))?;
     }
+    match engine {
+        Some(engine) if args.index => index::build(&engine, &args.place.collection)?,
+        Some(_) if counts.created + counts.updated > 0 => {
+            output::line("the index takes this in at the next start, or now by `diptych index`")?;
+        }
+        _ => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,11 +70,11 @@ fn ingest_here(
     data: &Path,
     model: &Path,
     report: &mut FailureReport,
-) -> Result<BulkCounts> {
+) -> Result<(BulkCounts, Engine)> {
     let (items, total) = sources::bulk_items(&args.source)?;
     let encoder = local::load_model(model, args.place.precision)?;
-    let options = EngineOptions { index: IndexKind::Exact, ..EngineOptions::default() };
-    let engine = local::open_engine(data, encoder, options, true)?;
+    // No index is opened by ingesting, so none slows it down.
+    let engine = local::open_engine(data, encoder, EngineOptions::default(), true)?;
     let bar = output::progress_bar(total, "items");
     let counts = engine.ingest_all(
         &args.place.collection,
@@ -74,7 +84,7 @@ fn ingest_here(
         |counts| show(&bar, counts),
     )?;
     bar.finish_and_clear();
-    Ok(counts)
+    Ok((counts, engine))
 }
 
 fn show(bar: &ProgressBar, counts: &BulkCounts) {

@@ -7,6 +7,7 @@ mod args;
 mod embed;
 mod eval;
 mod hub;
+mod index;
 mod ingest;
 mod local;
 mod model;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Index(args) => index::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Phantom(args) => phantom::run(&args),
         Command::Train(args) => train::run(&args),

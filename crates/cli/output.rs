@@ -11,7 +11,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Logs to standard error; `RUST_LOG` chooses what, `info` when it is not set.
 pub fn init_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    init_logs_from("info");
+}
+
+/// As [`init_logs`], with another level when `RUST_LOG` is not set.
+pub fn init_logs_from(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 
@@ -65,6 +70,25 @@ pub fn download_bar(size: Option<u64>) -> ProgressBar {
 /// A number and what it counts, such as `1 record` and `2 records`.
 pub fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// A number with a comma between each three digits, such as `12,345`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut said = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            said.push(',');
+        }
+        said.push(digit);
+    }
+    said
+}
+
+/// Bytes in MiB, with one decimal where that says something.
+pub fn mebibytes(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib < 10.0 { format!("{mib:.1} MiB") } else { format!("{mib:.0} MiB") }
 }
 
 /// Seconds with one decimal.

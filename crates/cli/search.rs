@@ -170,14 +170,16 @@ fn source(args: &SearchArgs) -> Result<QuerySource> {
     }
 }
 
-/// One question does not pay for a graph: it is answered by an exact scan.
+/// One question does not pay for building a graph: it is answered by the one that is in the files, or by
+/// an exact scan.
 fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Answer> {
-    let mut query = Query::new(source(args)?, args.target, args.k, None)?;
+    let mut query = Query::new(source(args)?, args.target, args.k, args.ef)?;
     if let Some(filter) = &args.filter {
         query = query.with_filter(filter.clone());
     }
+    output::init_logs_from("warn");
     let encoder = local::load_model(model, args.place.precision)?;
-    let options = EngineOptions { index: IndexKind::Exact, ..EngineOptions::default() };
+    let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
     let engine = local::open_engine(data, encoder, options, false)?;
     let outcome = engine.search(&args.place.collection, &query)?;
     let stats = Stats {

@@ -1,10 +1,10 @@
-//! From the items of a source to the records of an engine: reads their files.
+//! From the items of a source to the records of an engine, and other files: reads them.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_engine::{BulkItem, NewImage, NewRecord};
 use diptych_ingest::{Item, Source};
@@ -49,4 +49,22 @@ pub fn read_image(path: &Path) -> Result<Vec<u8>, String> {
         .read_to_end(&mut bytes)
         .map_err(|e| format!("cannot be read: {e}"))?;
     Ok(bytes)
+}
+
+/// Reads a file of texts, one per line, none of them empty.
+pub fn read_lines(path: &Path) -> Result<Vec<String>> {
+    let bytes =
+        std::fs::read(path).with_context(|| format!("cannot read the texts in {}", path.display()))?;
+    let text = match str::from_utf8(&bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+            bail!("{} line {line} is not UTF-8; save the file in that encoding", path.display());
+        }
+    };
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if let Some(n) = lines.iter().position(|line| line.trim().is_empty()) {
+        bail!("{} line {} is empty; give one text per line", path.display(), n + 1);
+    }
+    Ok(lines)
 }

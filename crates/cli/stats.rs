@@ -9,7 +9,7 @@ use diptych_server::modality_from_wire;
 use serde_json::{Value, json};
 
 use crate::args::StatsArgs;
-use crate::{output, remote};
+use crate::{index, output, remote};
 
 pub fn run(args: &StatsArgs) -> Result<ExitCode> {
     let stats = remote::runtime()?.block_on(async {
@@ -40,6 +40,9 @@ fn print(stats: &wire::StatsResponse) -> Result<()> {
             output::count(collection.image_points, "image"),
             output::count(collection.text_points, "text"),
         ))?;
+        for index in &collection.indexes {
+            output::line(&format!("  {}", index::describe(index)))?;
+        }
         if !collection.recall.is_empty() {
             output::line(
                 "  recall                     searches  measured  dropped   mean  latest (95 % interval)",
@@ -106,6 +109,7 @@ fn as_json(stats: &wire::StatsResponse) -> Value {
             "images": collection.image_points,
             "texts": collection.text_points,
             "truncated_texts": collection.truncated_texts,
+            "indexes": collection.indexes.iter().map(index::as_json).collect::<Vec<_>>(),
             "recall": collection.recall.iter().map(recall).collect::<Vec<_>>(),
         })
     };
