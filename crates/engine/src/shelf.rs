@@ -47,6 +47,12 @@ pub enum Opening {
     },
 }
 
+impl Opening {
+    fn from_files(changes: u64) -> Self {
+        if changes == 0 { Self::Opened } else { Self::CaughtUp { changes } }
+    }
+}
+
 /// Where the indexes of a collection are kept, and how they are built.
 pub(crate) struct Shelf {
     collection: Collection,
@@ -78,8 +84,7 @@ impl Shelf {
             Ok(index) => {
                 let changes = self.catch_up(store, modality, &index)?;
                 match self.disagreement(store, modality, &index)? {
-                    None if changes == 0 => Ok((index, Opening::Opened)),
-                    None => Ok((index, Opening::CaughtUp { changes })),
+                    None => Ok((index, Opening::from_files(changes))),
                     Some(because) => {
                         drop(index);
                         self.build_because(store, modality, because)
@@ -111,7 +116,7 @@ impl Shelf {
                 Ok(index) if self.few_missing(store, modality, index.mark())? => {
                     let changes = self.replay(store, modality, &index)?;
                     if self.disagreement(store, modality, &index)?.is_none() {
-                        return Ok((index, Opening::CaughtUp { changes }));
+                        return Ok((index, Opening::from_files(changes)));
                     }
                 }
                 Ok(_) => {}
