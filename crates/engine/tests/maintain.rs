@@ -33,7 +33,9 @@ fn put(engine: &Engine, range: std::ops::Range<u32>) {
     let records: Vec<NewRecord> = range.map(record).collect();
     for chunk in records.chunks(500) {
         let results = engine.ingest(&CollectionName::default(), chunk.to_vec(), PutMode::Upsert).unwrap();
-        results.into_iter().for_each(|result| drop(result.unwrap()));
+        for result in results {
+            result.unwrap();
+        }
     }
 }
 
