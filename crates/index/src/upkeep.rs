@@ -247,7 +247,8 @@ fn merge(shared: &Shared, turn: &Turn<'_>, base: Option<Part>, others: Vec<Part>
         }
     }
     let merged: Vec<Part> = base.iter().cloned().chain(others).collect();
-    let base = base.map(|part| part.segment);
+    // Codes and links of the largest are kept, unless its codes are too fine for the others.
+    let base = base.map(|part| part.segment).filter(|base| staged.suit(base.points().quantizer()));
     build_and_publish(shared, turn, staged, base.as_deref(), &merged, None)
 }
 

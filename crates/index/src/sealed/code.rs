@@ -21,6 +21,10 @@ const ZERO: f32 = 128.0;
 const STEPS: f32 = 127.0;
 /// Vectors looked at to choose the mean and the step.
 const SAMPLE: usize = 16_384;
+/// Vectors looked at to see whether a step suits them.
+const SUITED: usize = 1024;
+/// Times the error of rounding alone that a step that suits may leave.
+const SUITS: f64 = 4.0;
 /// Standard deviations of the error of one product that a margin between two allows for.
 const DEVIATIONS: f32 = 4.0;
 /// Rounds of sign changes and transforms.
@@ -79,6 +83,23 @@ impl Quantizer {
     pub(crate) fn from_parts(mean: Vec<f32>, step: f32) -> Self {
         let rotation = Rotation::new(mean.len());
         Self { mean, step, rotation }
+    }
+
+    /// Whether `n` vectors are coded about as well as those that the step was chosen for, judged by a
+    /// sample: rounding to a step leaves a squared error of a twelfth of its square, and coordinates that
+    /// are cut off much more.
+    pub(crate) fn suits<'a>(&self, n: usize, vector: impl Fn(usize) -> &'a [f32]) -> bool {
+        let sample = n.min(SUITED);
+        let mut error = 0.0f64;
+        for i in 0..sample {
+            let pairs = vector(i * n / sample).iter().zip(&self.mean);
+            let mut values: Vec<f32> = pairs.map(|(v, m)| v - m).collect();
+            self.rotation.apply(&mut values);
+            let off = |v: f32| v - (v / self.step).round().clamp(-STEPS, STEPS) * self.step;
+            error += values.iter().map(|&v| f64::from(off(v)).powi(2)).sum::<f64>();
+        }
+        let rounding = f64::from(self.step).powi(2) / 12.0;
+        error <= SUITS * rounding * (sample * self.mean.len()) as f64
     }
 
     pub(crate) fn mean(&self) -> &[f32] {

@@ -88,6 +88,11 @@ impl Staged {
         &self.vectors[slot * self.dim..][..self.dim]
     }
 
+    /// Whether a quantiser codes these vectors about as well as those it was made for.
+    pub(crate) fn suit(&self, quantizer: &Quantizer) -> bool {
+        quantizer.suits(self.len(), |i| self.vector(i))
+    }
+
     /// Codes the vectors. Returns the points and their codes, not divided into planes.
     pub(crate) fn finish(self, quantizer: Option<Quantizer>) -> (Points, Vec<u8>) {
         let (dim, n) = (self.dim, self.len());
