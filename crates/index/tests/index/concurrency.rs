@@ -240,7 +240,7 @@ fn writers_removers_readers_and_upkeep_at_the_same_time() {
 #[test]
 #[ignore = "a minute of the same; for changes of locks or of upkeep"]
 fn writers_removers_readers_and_upkeep_for_a_minute() {
-    for seed in 10..16 {
+    for seed in 10..20 {
         everything_at_once(6_000, 64 << (seed % 3), 4_000, seed);
     }
 }
