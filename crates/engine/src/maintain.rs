@@ -194,8 +194,11 @@ impl Space {
         }
     }
 
-    fn replace(&self, store: &Store, modality: Modality) -> Result<Arc<Index>, EngineError> {
-        self.put(modality, None);
+    pub(crate) fn replace(&self, store: &Store, modality: Modality) -> Result<Arc<Index>, EngineError> {
+        if let Some(old) = self.put(modality, None) {
+            // Others may still search it; its files stay readable to them.
+            old.retire();
+        }
         let index = Arc::new(self.shelf.build_again(store, modality)?);
         self.put(modality, Some(Arc::clone(&index)));
         Ok(index)

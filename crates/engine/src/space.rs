@@ -95,12 +95,7 @@ impl Space {
         if self.opened(modality).is_some_and(|index| !Arc::ptr_eq(&index, damaged)) {
             return Ok(());
         }
-        self.put(modality, None);
-        // Others may still search the damaged one; its files stay readable to them.
-        damaged.retire();
-        let index = self.shelf.build_again(store, modality)?;
-        self.put(modality, Some(Arc::new(index)));
-        Ok(())
+        self.replace(store, modality).map(drop)
     }
 
     /// Says how an index came to be open, if there is something in it.
@@ -129,8 +124,10 @@ impl Space {
     }
 
     /// Puts an index in the place of another. The caller keeps writers out.
-    pub(crate) fn put(&self, modality: Modality, index: Option<Arc<Index>>) {
-        self.indexes.write().unwrap_or_else(PoisonError::into_inner)[modality as usize] = index;
+    /// Puts an index in the place of another; returns that.
+    pub(crate) fn put(&self, modality: Modality, index: Option<Arc<Index>>) -> Option<Arc<Index>> {
+        let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut indexes[modality as usize], index)
     }
 
     /// Runs a write to the store and brings the opened indexes up to it before returning.

@@ -3,9 +3,14 @@
 //! Owns: the three grains of a score: the upper plane for walking, both planes for the few that a walk
 //! ends with, the exact vectors for the answer. Deliberately absent: walking, and which points live.
 
+use diptych_core::limits::EF_MAX;
+
 use super::code::CodeQuery;
 use super::kernel::{CodeKernel, Planes};
 use super::walk::{Candidate, Score};
+
+/// Candidates that are scored by their whole codes beyond four times those wanted.
+const SPARE: usize = 24;
 
 /// Nearness to a query, by the upper plane.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +29,8 @@ impl Score for ToQuery<'_> {
 
 impl ToQuery<'_> {
     /// The slots whose exact scores decide about the `k` best: of those that a walk found, given best
-    /// first, the ones that rounding to codes may have moved behind the `k`-th.
+    /// first, the ones that rounding to codes may have moved behind the `k`-th; and a few more, since
+    /// real vectors have tails that no margin foresees.
     pub(crate) fn narrow(&self, found: impl Iterator<Item = Candidate>, k: usize) -> Vec<u32> {
         let margins = self.query.margins;
         let mut bound = i32::MIN;
@@ -32,12 +38,13 @@ impl ToQuery<'_> {
             if rank + 1 == k {
                 bound = candidate.score.saturating_sub(margins.coarse);
             }
-            *rank < k || candidate.score >= bound
+            *rank < 4 * k.min(EF_MAX) + SPARE || candidate.score >= bound
         });
         let slots: Vec<u32> = within.map(|(_, candidate)| candidate.slot()).collect();
         let mut ranked = self.refine(&slots);
         let bound = ranked.get(k.max(1) - 1).map_or(i32::MIN, |r| r.0.saturating_sub(margins.fine));
-        ranked.truncate(ranked.partition_point(|r| r.0 >= bound));
+        let within = ranked.partition_point(|r| r.0 >= bound);
+        ranked.truncate(within.max(k.saturating_add(k / 2 + 1)));
         ranked.into_iter().map(|(_, slot)| slot).collect()
     }
 
