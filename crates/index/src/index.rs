@@ -339,7 +339,11 @@ impl Index {
     /// # Errors
     /// [`IndexError::Damaged`].
     pub fn check_vectors(&self) -> Result<(), IndexError> {
-        self.shared.snapshot().segments.iter().try_for_each(|part| part.segment.points().check_vectors())
+        self.shared.snapshot().segments.iter().try_for_each(|part| {
+            let checked = part.segment.points().check_vectors();
+            part.segment.points().release_vectors();
+            checked
+        })
     }
 
     /// Seals what is live, does all background work that is due, and returns when it is done.

@@ -7,7 +7,7 @@ use diptych_core::Embedding;
 use crate::mix::mix;
 
 /// Most queries kept.
-const KEPT: usize = 32_768;
+const KEPT: usize = 8_192;
 
 /// A reservoir: every query noted so far is in it with the same probability (Vitter 1985, algorithm R).
 #[derive(Debug, Default)]

@@ -229,6 +229,7 @@ fn seal(shared: &Shared, turn: &Turn<'_>, sealing: &Sealing) -> Result<(), Index
 fn teach(shared: &Shared, turn: &Turn<'_>, part: &Part, queries: &[&[f32]]) -> Result<(), IndexError> {
     let taught = shared.training().noted();
     let links = build::relearn(&part.segment, queries, turn.stop)?;
+    part.segment.points().release_vectors();
     if (turn.stop)() {
         return Ok(());
     }

@@ -25,6 +25,8 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use crc32fast::Hasher;
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use rayon::prelude::*;
 
 use crate::IndexError;
@@ -224,6 +226,19 @@ impl<T: Pod> Deref for Section<T> {
 }
 
 impl<T> Section<T> {
+    /// Lets go of what was read of a mapped section; it is read again when it is needed.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        if let Self::Mapped { map, start, len, .. } = self {
+            // SAFETY: the map is of a file and for reading only, so what is let go comes back the same.
+            let released = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, *start, len * size_of::<T>())
+            };
+            // Only advice: that it was not taken harms nothing.
+            drop(released);
+        }
+    }
+
     /// Bytes that have to be in memory for it.
     pub(crate) fn is_mapped(&self) -> bool {
         matches!(self, Self::Mapped { .. })

@@ -13,6 +13,9 @@ use crate::search::PointSet;
 /// Slots looked at for somewhere to start when no entry point is accepted.
 const LOOKED_AT: usize = 4096;
 
+/// Accepted neighbours of one slot from which on none across others are looked for.
+const ENOUGH: usize = 32;
+
 /// Which slots count, as far as asked.
 pub(crate) struct Accept<'a> {
     segment: &'a Segment,
@@ -67,16 +70,19 @@ impl<'a> TwoHop<'a> {
 
 impl Links for TwoHop<'_> {
     fn for_each(&self, slot: u32, mut take: impl FnMut(u32)) {
+        let mut taken = 0;
         self.links.for_each(slot, |near| {
             if self.accept.slot(near) {
                 take(near);
-                return;
+                taken += 1;
+            } else if taken < ENOUGH {
+                self.links.for_each(near, |far| {
+                    if self.accept.slot(far) {
+                        take(far);
+                        taken += 1;
+                    }
+                });
             }
-            self.links.for_each(near, |far| {
-                if self.accept.slot(far) {
-                    take(far);
-                }
-            });
         });
     }
 

@@ -215,6 +215,11 @@ impl Points {
         Ok(())
     }
 
+    /// Lets go of the exact vectors that were read, after all of them were: searches need few.
+    pub(crate) fn release_vectors(&self) {
+        self.vectors.release();
+    }
+
     /// Checks all vectors.
     pub(crate) fn check_vectors(&self) -> Result<(), IndexError> {
         (0..self.checksums.len()).into_par_iter().try_for_each(|block| self.check_block(block))

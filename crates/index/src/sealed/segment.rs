@@ -29,11 +29,11 @@ const SCAN_SHARE: usize = 100;
 /// How much cheaper a walk by codes is than one of the live layer, next to a scan.
 const SCAN_WALKS: usize = 2;
 /// Points of a filter that are scanned whatever their share.
-const SCAN_MOST: usize = 2048;
+const SCAN_MOST: usize = 512;
 /// Points that are compared exactly rather than by their codes first.
 const SCAN_EXACTLY: usize = 64;
 /// Share of the points, one in so many, from which a filter's points are met often enough on the way.
-const WALK_SHARE: usize = 3;
+const WALK_SHARE: usize = 20;
 
 /// Share of the entry points, one in so many, that count as near to a query.
 const NEAR_SHARE: usize = 4;
