@@ -61,8 +61,8 @@ impl Default for IndexOptions {
             kind: Kind::Graph,
             max_connections: 16,
             ef_construction: 200,
-            expected_points: 4096,
-            seal_at: 4096,
+            expected_points: 2048,
+            seal_at: 2048,
             scan_ratio: 16,
         }
     }
