@@ -25,7 +25,7 @@ use crate::search::{Plan, PointSet};
 /// Slots of one task of a scan.
 const SCAN_TASK: usize = 1024;
 /// Share of the points, one in so many, up to which a filter's points are scanned.
-const SCAN_SHARE: usize = 100;
+const SCAN_SHARE: usize = 50;
 /// How much cheaper a walk by codes is than one of the live layer, next to a scan.
 const SCAN_WALKS: usize = 2;
 /// Points of a filter that are scanned whatever their share.
@@ -33,7 +33,7 @@ const SCAN_MOST: usize = 512;
 /// Points that are compared exactly rather than by their codes first.
 const SCAN_EXACTLY: usize = 64;
 /// Share of the points, one in so many, from which a filter's points are met often enough on the way.
-const WALK_SHARE: usize = 20;
+const WALK_SHARE: usize = 32;
 
 /// Share of the entry points, one in so many, that count as near to a query.
 const NEAR_SHARE: usize = 4;
