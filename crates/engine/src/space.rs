@@ -123,8 +123,7 @@ impl Space {
         self.indexes.read().unwrap_or_else(PoisonError::into_inner)[modality as usize].clone()
     }
 
-    /// Puts an index in the place of another. The caller keeps writers out.
-    /// Puts an index in the place of another; returns that.
+    /// Puts an index in the place of another; returns that. The caller keeps writers out.
     pub(crate) fn put(&self, modality: Modality, index: Option<Arc<Index>>) -> Option<Arc<Index>> {
         let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut indexes[modality as usize], index)

@@ -207,11 +207,14 @@ impl Index {
         if self.upkeep.is_some() && points.len() >= self.shared.options.seal_at {
             return self.insert_all(points.iter().map(|(id, e)| Ok((*id, e))));
         }
-        let removed = self.shared.removed().clone();
+        let mut new = points.to_vec();
+        {
+            let removed = self.shared.removed();
+            new.retain(|(id, _)| !removed.contains(id.0));
+        }
         let (full, outcome) = {
             let state = self.shared.state();
-            let unknown = |id: &PointId| !state.is_sealed(*id) && !removed.contains(id.0);
-            let new: Vec<_> = points.iter().filter(|(id, _)| unknown(id)).cloned().collect();
+            new.retain(|(id, _)| !state.is_sealed(*id));
             let outcome = state.live.insert_many(&new);
             (state.live.held() >= self.shared.options.seal_at, outcome)
         };
@@ -416,17 +419,13 @@ impl Index {
         let Some(upkeep) = &self.upkeep else { return };
         {
             let mut state = self.shared.state_mut();
-            if state.live.held() >= least || (mark.is_some() && state.live.held() > 0) {
-                let fresh = Arc::new(Live::new(self.shared.dim, &self.shared.options));
-                let layer = std::mem::replace(&mut state.live, fresh);
-                state.sealing.push(Sealing { layer, mark });
-            } else if mark.is_some() {
-                // Nothing to seal: the mark is reached with what is being sealed, or at once.
-                let layer = Arc::new(Live::new(self.shared.dim, &self.shared.options));
-                state.sealing.push(Sealing { layer, mark });
-            } else {
+            if state.live.held() < least && mark.is_none() {
                 return;
             }
+            // With nothing live, the mark is reached with what is being sealed, or at once.
+            let fresh = Arc::new(Live::new(self.shared.dim, &self.shared.options));
+            let layer = std::mem::replace(&mut state.live, fresh);
+            state.sealing.push(Sealing { layer, mark });
         }
         upkeep.wake();
     }

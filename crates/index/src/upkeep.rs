@@ -14,13 +14,13 @@ use std::thread::JoinHandle;
 
 use diptych_core::Embedding;
 
-use crate::IndexError;
 use crate::manifest::{Files, Manifest, links_path, points_path};
 use crate::sealed::build;
 use crate::sealed::links::LinkTable;
 use crate::sealed::points::{Points, Staged};
 use crate::sealed::segment::Segment;
 use crate::state::{Part, Sealing, Shared};
+use crate::{IndexError, PointSet};
 
 /// Segments of one size that are merged.
 const FAN: usize = 4;
@@ -359,13 +359,10 @@ fn commit(shared: &Shared, mark: Option<u64>) -> Result<(), IndexError> {
     let removed = shared.removed().clone();
     let state = shared.snapshot();
     manifest.segments = state.segments.iter().filter_map(|part| part.files).collect();
-    manifest.removed = state
-        .segments
-        .iter()
-        .map(|part| part.segment.dead_among(&removed))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .fold(crate::PointSet::new(), |all, some| all | some);
+    manifest.removed = state.segments.iter().fold(PointSet::new(), |mut all, part| {
+        all |= part.segment.dead_among(&removed);
+        all
+    });
     manifest.write(dir)?;
     *in_force = manifest;
     *shared.owed() = None;
