@@ -5,6 +5,7 @@
 //! queues of its own, training. Fidelity is checked against stored outputs of the references.
 
 mod activation;
+pub mod anatomy;
 mod config;
 mod decode;
 mod error;

@@ -17,7 +17,7 @@ use crate::weights::Floats;
 /// What a position may look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Attention {
+pub enum Attention {
     /// Itself and what is before it.
     Causal,
     /// Every token of the text, but no padding.
@@ -29,7 +29,7 @@ pub(crate) enum Attention {
 /// What stands for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Pooling {
+pub enum Pooling {
     /// The first position that holds this id; position 0 when none does, as the libraries do it.
     FirstOf(u32),
     /// The first position that holds the largest id.
@@ -66,15 +66,15 @@ impl fmt::Display for Pooling {
 
 /// What decides the arithmetic of a text tower.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct TextSpec {
-    pub(crate) transformer: TransformerSpec,
-    pub(crate) vocab_size: usize,
+pub struct TextSpec {
+    pub transformer: TransformerSpec,
+    pub vocab_size: usize,
     /// Longest sequence, special tokens included.
-    pub(crate) context: usize,
-    pub(crate) attention: Attention,
-    pub(crate) pooling: Pooling,
+    pub context: usize,
+    pub attention: Attention,
+    pub pooling: Pooling,
     /// The id that pads; only of interest where ids come padded.
-    pub(crate) pad_id: u32,
+    pub pad_id: u32,
 }
 
 /// The text tower of a model.

@@ -20,7 +20,7 @@ use crate::weights::{Floats, Weights};
 /// Where a block normalises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum NormOrder {
+pub enum NormOrder {
     /// What goes into a layer; the residual stream itself is never normalised.
     Before,
     /// The residual stream after each addition.
@@ -29,22 +29,22 @@ pub(crate) enum NormOrder {
 
 /// The sizes and options that all blocks of a tower share.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct TransformerSpec {
-    pub(crate) hidden: usize,
+pub struct TransformerSpec {
+    pub hidden: usize,
     /// Width of the feed-forward layer.
-    pub(crate) inner: usize,
-    pub(crate) layers: usize,
-    pub(crate) heads: usize,
+    pub inner: usize,
+    pub layers: usize,
+    pub heads: usize,
     #[serde(serialize_with = "crate::activation::serialize")]
-    pub(crate) activation: Activation,
-    pub(crate) eps: f64,
-    pub(crate) norm: NormOrder,
+    pub activation: Activation,
+    pub eps: f64,
+    pub norm: NormOrder,
     /// Whether queries, keys and values have biases; all other layers have.
-    pub(crate) qkv_bias: bool,
+    pub qkv_bias: bool,
     /// Whether each addition to the residual stream is scaled per channel.
-    pub(crate) layer_scale: bool,
+    pub layer_scale: bool,
     /// How the linear layers compute.
-    pub(crate) precision: Precision,
+    pub precision: Precision,
 }
 
 impl fmt::Display for TransformerSpec {

@@ -18,7 +18,7 @@ use crate::weights::Weights;
 /// What stands for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Pooling {
+pub enum Pooling {
     /// The class token.
     Class,
     /// The mean over the patches, without the class token.
@@ -39,16 +39,16 @@ impl fmt::Display for Pooling {
 
 /// What decides the arithmetic of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct VitSpec {
-    pub(crate) transformer: TransformerSpec,
+pub struct VitSpec {
+    pub transformer: TransformerSpec,
     /// Height and width of the input in pixels.
-    pub(crate) image: (usize, usize),
+    pub image: (usize, usize),
     /// Height and width of a patch in pixels.
-    pub(crate) patch: (usize, usize),
-    pub(crate) class_token: bool,
-    pub(crate) pooling: Pooling,
+    pub patch: (usize, usize),
+    pub class_token: bool,
+    pub pooling: Pooling,
     /// Whether the final norm comes after pooling instead of before.
-    pub(crate) norm_after_pooling: bool,
+    pub norm_after_pooling: bool,
 }
 
 impl VitSpec {
