@@ -176,6 +176,12 @@ impl Preprocessing {
         values
     }
 
+    /// What the tower reads for a sample of 0 and for one of 255, per channel; everything between lies on
+    /// a straight line.
+    pub fn levels(&self) -> [(f32, f32); 3] {
+        [0, 1, 2].map(|c: usize| (self.table[c][0], self.table[c][255]))
+    }
+
     fn decode(&self, bytes: &[u8]) -> Result<Decoded, EncodeError> {
         let target = |size| self.resized(size);
         let antialiases = self.rules.filter != Filter::Nearest;
