@@ -15,6 +15,7 @@ pub(crate) fn from_name(name: &str) -> Option<Activation> {
             Activation::GeluTanh
         }
         "relu" => Activation::Relu,
+        "relu6" => Activation::Relu6,
         "silu" | "swish" => Activation::Silu,
         "tanh" => Activation::Tanh,
         _ => return None,
@@ -28,6 +29,7 @@ pub(crate) fn name(activation: Activation) -> &'static str {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_pytorch_tanh",
         Activation::Relu => "relu",
+        Activation::Relu6 => "relu6",
         Activation::Silu => "silu",
         Activation::Tanh => "tanh",
     }

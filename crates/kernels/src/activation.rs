@@ -17,6 +17,8 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
     /// `x sigmoid(x)`, also known as swish.
     Silu,
     /// The hyperbolic tangent.
@@ -30,6 +32,7 @@ impl fmt::Display for Activation {
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu_tanh",
             Self::Relu => "relu",
+            Self::Relu6 => "relu6",
             Self::Silu => "silu",
             Self::Tanh => "tanh",
         })
@@ -55,6 +58,7 @@ impl Activation {
                 each(x, |v| v * sigmoid::<FUSED>(1.595_769_2 * madd::<FUSED>(0.044_715 * v, v * v, v)));
             }
             Self::Relu => each(x, |v| if v < 0.0 { 0.0 } else { v }),
+            Self::Relu6 => each(x, |v| v.clamp(0.0, 6.0)),
             Self::Silu => each(x, |v| v * sigmoid::<FUSED>(v)),
             Self::Tanh => each(x, tanh_with::<FUSED>),
         }
@@ -226,6 +230,7 @@ mod tests {
             Activation::QuickGelu => x * logistic(1.702 * x),
             Activation::Silu => x * logistic(x),
             Activation::Relu => x.max(0.0),
+            Activation::Relu6 => x.clamp(0.0, 6.0),
             Activation::Tanh => x.tanh(),
             Activation::Gelu => 0.5 * x * (1.0 + erf_f64(x / 2f64.sqrt())),
             Activation::GeluTanh => {
@@ -234,11 +239,12 @@ mod tests {
         }
     }
 
-    const ALL: [Activation; 6] = [
+    const ALL: [Activation; 7] = [
         Activation::QuickGelu,
         Activation::Gelu,
         Activation::GeluTanh,
         Activation::Relu,
+        Activation::Relu6,
         Activation::Silu,
         Activation::Tanh,
     ];
