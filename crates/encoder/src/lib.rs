@@ -19,6 +19,7 @@ mod preprocess;
 mod resize;
 mod tokenizer;
 mod tower;
+mod trunk;
 mod weights;
 
 pub use activation::Activation;
@@ -37,4 +38,5 @@ pub use resize::Filter;
 pub use tokenizer::{
     Cleaning, Padding, TOKENIZER_FILE, TextTokenizer, TokenizerSummary, clip_tokenizer_json,
 };
+pub use trunk::{ImageTrunk, TextTrunk};
 pub use weights::WEIGHTS_FILE;

@@ -1,7 +1,7 @@
 //! A loaded dual encoder.
 //!
 //! Owns: putting the pieces of a model directory together, the model id, what there is to say about a
-//! model, and checks of what goes into the towers. Does not own threads of its own or queues: callers
+//! model. Does not own threads of its own or queues: callers
 //! bring whole batches.
 
 use std::path::Path;
@@ -12,8 +12,9 @@ use crate::error::LoadError;
 use crate::family::{Directory, Family, Parts};
 use crate::precision::Precision;
 use crate::preprocess::Preprocessing;
-use crate::tokenizer::{TOKENIZER_FILE, TextTokenizer};
-use crate::tower::text::{Attention, Pooling};
+use crate::tokenizer::TextTokenizer;
+use crate::tower::TextTower;
+use crate::trunk::{image_rows, text_rows};
 use crate::weights::Inventory;
 
 /// Both towers of one model, with its tokenizer and preprocessing.
@@ -57,10 +58,7 @@ impl DualEncoder {
     /// See [`LoadError`].
     pub fn load_with(dir: &Path, precision: Precision) -> Result<Self, LoadError> {
         let directory = Directory::open(dir)?;
-        let weights = directory.weights(precision)?;
-        let parts = directory.load(&weights)?;
-        check_pooling(&parts)?;
-        let inventory = weights.finish()?;
+        let (parts, inventory) = directory.read(precision)?;
         let model_id = model_id(directory.family, &inventory, &parts)?;
         Ok(Self { family: directory.family, parts, parameters: inventory.parameters, model_id })
     }
@@ -112,27 +110,9 @@ impl DualEncoder {
             ("logit scale", format!("exp({logit_scale:.4}) = {:.2}{bias}", logit_scale.exp())),
         ];
         lines.extend(vision.describe());
-        lines.extend([
-            ("text tower", text.spec.transformer.to_string()),
-            (
-                "  input",
-                format!(
-                    "{} tokens of {} known, {}",
-                    tokenizer.context_length(),
-                    grouped(text.spec.vocab_size as u64),
-                    text.spec.attention
-                ),
-            ),
-            ("  pooling", text.spec.pooling.to_string()),
-        ]);
+        lines.extend(describe_text_tower(text, tokenizer));
         lines.extend(preprocessing.describe());
-        let text = tokenizer.describe();
-        lines.extend([
-            ("tokenizer", format!("{} of {} tokens", text.algorithm, grouped(text.vocab_size as u64))),
-            ("  cleaning", text.cleaning),
-            ("  truncation", text.truncation),
-            ("  padding", text.padding),
-        ]);
+        lines.extend(describe_tokenizer(tokenizer));
         lines
     }
 
@@ -148,22 +128,7 @@ impl DualEncoder {
     }
 
     fn embed_sequences(&self, sequences: &[&[u32]]) -> Result<Vec<Embedding>, EncodeError> {
-        let relevant = sequences.iter().map(|ids| self.relevant(ids)).collect::<Result<Vec<_>, _>>()?;
-        to_embeddings(self.parts.text.forward(&relevant), self.dim())
-    }
-
-    /// The checked sequence, without what cannot matter.
-    fn relevant<'a>(&self, ids: &'a [u32]) -> Result<&'a [u32], EncodeError> {
-        let spec = &self.parts.text.spec;
-        let fail = |reason: String| Err(EncodeError::Model { reason });
-        if ids.is_empty() || ids.len() > spec.context {
-            let max = spec.context;
-            return fail(format!("a sequence has {} tokens, but the text tower reads 1 to {max}", ids.len()));
-        }
-        if let Some(id) = ids.iter().find(|&&id| id as usize >= spec.vocab_size) {
-            return fail(format!("token id {id} is outside the vocabulary of {}", spec.vocab_size));
-        }
-        Ok(self.parts.text.relevant(ids))
+        to_embeddings(text_rows(&self.parts.text, sequences)?, self.dim())
     }
 }
 
@@ -193,16 +158,7 @@ impl Encode for DualEncoder {
     }
 
     fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
-        let (height, width) = self.image_size();
-        if let Some(image) = images.iter().find(|image| image.values.len() != 3 * height * width) {
-            let reason = format!(
-                "a prepared image has {} values, but the image tower reads 3 x {height} x {width}; prepare it with this model",
-                image.values.len()
-            );
-            return Err(EncodeError::Model { reason });
-        }
-        let images: Vec<&[f32]> = images.iter().map(|image| &*image.values).collect();
-        to_embeddings(self.parts.vision.forward(&images), self.dim())
+        to_embeddings(image_rows(&self.parts.vision, images)?, self.dim())
     }
 
     fn encode_texts(&self, texts: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError> {
@@ -220,44 +176,60 @@ fn to_embeddings(rows: Vec<f32>, dim: usize) -> Result<Vec<Embedding>, EncodeErr
         .collect()
 }
 
-/// A tower that pools at the end token needs a tokenizer that ends texts with it.
-fn check_pooling(parts: &Parts) -> Result<(), LoadError> {
-    let spec = &parts.text.spec;
-    let by_token = matches!(spec.pooling, Pooling::FirstOf(_) | Pooling::Argmax);
-    if spec.attention != Attention::Causal || !by_token {
-        return Ok(());
-    }
-    let ids = parts.tokenizer.probe()?;
-    if !ids.is_empty() && parts.text.pooled_position(&ids) + 1 == ids.len() {
-        return Ok(());
-    }
-    let reason = format!("turns 'a' into {ids:?}, but the text tower pools {}", spec.pooling);
-    Err(LoadError::Tokenizer { file: TOKENIZER_FILE.to_owned(), reason })
-}
-
 /// A digest over everything that decides an embedding: weights in name order, what the configuration
 /// means for the towers, preprocessing and tokenizer, each in canonical form. How the weights are split
 /// into files and how the settings are spelled makes no difference.
 fn model_id(family: Family, inventory: &Inventory, parts: &Parts) -> Result<ModelId, LoadError> {
     let json = |spec: Result<String, serde_json::Error>| spec.expect("plain numbers and strings serialise");
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"diptych model 2\n");
-    for (name, text) in [
+    let fields = [
         ("family", family.to_string()),
         ("weights", inventory.digest.to_string()),
         ("text", json(serde_json::to_string(&parts.text.spec))),
         ("vision", parts.vision.spec_json()),
         ("preprocessing", parts.preprocessing.to_json()),
         ("tokenizer", parts.tokenizer.definition()?),
-    ] {
+    ];
+    Ok(ModelId(digest_of("diptych model 2\n", &fields)))
+}
+
+/// A digest over named texts.
+pub(crate) fn digest_of(domain: &str, fields: &[(&str, String)]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(domain.as_bytes());
+    for (name, text) in fields {
         hasher.update(format!("{name} {}\n", text.len()).as_bytes());
         hasher.update(text.as_bytes());
     }
-    Ok(ModelId(Digest(*hasher.finalize().as_bytes())))
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// What there is to know about a text tower.
+pub(crate) fn describe_text_tower(
+    tower: &TextTower,
+    tokenizer: &TextTokenizer,
+) -> Vec<(&'static str, String)> {
+    let spec = &tower.spec;
+    let (context, known) = (tokenizer.context_length(), grouped(spec.vocab_size as u64));
+    vec![
+        ("text tower", spec.transformer.to_string()),
+        ("  input", format!("{context} tokens of {known} known, {}", spec.attention)),
+        ("  pooling", spec.pooling.to_string()),
+    ]
+}
+
+/// What there is to know about a tokenizer.
+pub(crate) fn describe_tokenizer(tokenizer: &TextTokenizer) -> Vec<(&'static str, String)> {
+    let text = tokenizer.describe();
+    vec![
+        ("tokenizer", format!("{} of {} tokens", text.algorithm, grouped(text.vocab_size as u64))),
+        ("  cleaning", text.cleaning),
+        ("  truncation", text.truncation),
+        ("  padding", text.padding),
+    ]
 }
 
 /// A number with its thousands apart.
-fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -46,6 +46,8 @@ struct Entry {
 /// The mapped weight files of one model.
 pub(crate) struct Weights {
     files: Vec<(PathBuf, Arc<Mmap>)>,
+    /// What lists the files, where there are several.
+    index: Option<PathBuf>,
     entries: BTreeMap<String, Entry>,
     /// What has been taken, with the digest of its bytes.
     taken: Mutex<BTreeMap<String, blake3::Hash>>,
@@ -59,6 +61,8 @@ pub(crate) struct Inventory {
     pub(crate) parameters: u64,
     /// A digest over names, formats, shapes and bytes in name order, so that shards do not matter.
     pub(crate) digest: blake3::Hash,
+    /// The files they came from.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Weights {
@@ -69,12 +73,18 @@ impl Weights {
             let what = "the weights in safetensors format (or as PyTorch's .bin)";
             return Err(LoadError::MissingFile { path: dir.join(candidates[0]), what });
         };
+        Self::open_file(path, precision)
+    }
+
+    /// Maps one file, or all that it lists when it is an index of shards.
+    pub(crate) fn open_file(path: PathBuf, precision: Precision) -> Result<Self, LoadError> {
         let taken = Mutex::new(BTreeMap::new());
-        let mut weights = Self { files: Vec::new(), entries: BTreeMap::new(), taken, precision };
+        let mut weights = Self { files: Vec::new(), index: None, entries: BTreeMap::new(), taken, precision };
         if path.to_string_lossy().ends_with(".index.json") {
-            for shard in shards(dir, &path)? {
+            for shard in shards(&path)? {
                 weights.add_file(shard)?;
             }
+            weights.index = Some(path);
         } else {
             weights.add_file(path)?;
         }
@@ -113,6 +123,11 @@ impl Weights {
         }
         self.files.push((path, Arc::new(map)));
         Ok(())
+    }
+
+    /// Forgets the tensors whose names begin so: parts of a checkpoint that embeddings do not need.
+    pub(crate) fn leave_out(&mut self, prefix: &str) {
+        self.entries.retain(|name, _| !name.starts_with(prefix));
     }
 
     /// How towers hold the weights of their blocks.
@@ -197,7 +212,9 @@ impl Weights {
             hasher.update(format!("{name} {:?} {:?}\n", entry.dtype, entry.shape).as_bytes());
             hasher.update(taken[name].as_bytes());
         }
-        Ok(Inventory { parameters, digest: hasher.finalize() })
+        let mut files: Vec<PathBuf> = self.files.into_iter().map(|(path, _)| path).collect();
+        files.extend(self.index);
+        Ok(Inventory { parameters, digest: hasher.finalize(), files })
     }
 }
 
@@ -295,7 +312,7 @@ fn is_counter(name: &str) -> bool {
 }
 
 /// The files that an index of shards names.
-fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
+fn shards(index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let file = index.file_name().unwrap_or_default().to_string_lossy();
     let wrong = |key: &str, reason: &str| LoadError::Config {
         file: file.to_string(),
@@ -322,5 +339,5 @@ fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if files.is_empty() {
         return Err(wrong("weight_map", "is empty"));
     }
-    Ok(files.into_iter().map(|file| dir.join(file)).collect())
+    Ok(files.into_iter().map(|file| index.with_file_name(file)).collect())
 }

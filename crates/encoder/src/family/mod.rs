@@ -8,6 +8,7 @@ mod bert;
 mod chinese_clip;
 mod hf_clip;
 mod open_clip;
+pub(crate) mod sentence;
 mod siglip;
 mod timm;
 mod vision_text;
@@ -22,12 +23,13 @@ use crate::error::{LoadError, read_file};
 use crate::json::{self, Section};
 use crate::precision::Precision;
 use crate::preprocess::Preprocessing;
-use crate::tokenizer::TextTokenizer;
+use crate::tokenizer::{TOKENIZER_FILE, TextTokenizer};
+use crate::tower::text::{Attention, Pooling};
 use crate::tower::{TextTower, VisionTower};
-use crate::weights::{HUGGING_FACE_FILES, OPEN_CLIP_FILES, Weights};
+use crate::weights::{HUGGING_FACE_FILES, Inventory, OPEN_CLIP_FILES, Weights};
 
 /// OpenCLIP's configuration file.
-const OPEN_CLIP_CONFIG_FILE: &str = "open_clip_config.json";
+pub(crate) const OPEN_CLIP_CONFIG_FILE: &str = "open_clip_config.json";
 
 /// A published family of dual encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +105,16 @@ impl<'a> Directory<'a> {
         Ok(Self { path, family, config })
     }
 
+    /// Builds everything, and takes stock of the weights.
+    pub(crate) fn read(&self, precision: Precision) -> Result<(Parts, Inventory), LoadError> {
+        let weights = self.weights(precision)?;
+        let parts = self.load(&weights)?;
+        check_pooling(&parts)?;
+        Ok((parts, weights.finish()?))
+    }
+
     /// Maps the weights that belong to the configuration.
-    pub(crate) fn weights(&self, precision: Precision) -> Result<Weights, LoadError> {
+    fn weights(&self, precision: Precision) -> Result<Weights, LoadError> {
         match self.family {
             Family::OpenClip => Weights::open(self.path, &OPEN_CLIP_FILES, precision),
             _ => Weights::open(self.path, &HUGGING_FACE_FILES, precision),
@@ -112,7 +122,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Builds everything from the configuration and the weights.
-    pub(crate) fn load(&self, weights: &Weights) -> Result<Parts, LoadError> {
+    fn load(&self, weights: &Weights) -> Result<Parts, LoadError> {
         let (path, config) = (self.path, &self.config);
         match self.family {
             Family::Clip => hf_clip::load(path, config, weights),
@@ -122,6 +132,21 @@ impl<'a> Directory<'a> {
             Family::OpenClip => open_clip::load(path, config, weights),
         }
     }
+}
+
+/// A tower that pools at the end token needs a tokenizer that ends texts with it.
+fn check_pooling(parts: &Parts) -> Result<(), LoadError> {
+    let spec = &parts.text.spec;
+    let by_token = matches!(spec.pooling, Pooling::FirstOf(_) | Pooling::Argmax);
+    if spec.attention != Attention::Causal || !by_token {
+        return Ok(());
+    }
+    let ids = parts.tokenizer.probe()?;
+    if !ids.is_empty() && parts.text.pooled_position(&ids) + 1 == ids.len() {
+        return Ok(());
+    }
+    let reason = format!("turns 'a' into {ids:?}, but the text tower pools {}", spec.pooling);
+    Err(LoadError::Tokenizer { file: TOKENIZER_FILE.to_owned(), reason })
 }
 
 const HUGGING_FACE_TYPES: [(&str, Family); 4] = [
@@ -141,6 +166,6 @@ fn names_a_family(path: &Path) -> bool {
         .is_ok_and(|config| config.get("model_type").and_then(Value::as_str).and_then(family_of).is_some())
 }
 
-fn read_json(path: &Path, file: &str, what: &'static str) -> Result<Value, LoadError> {
+pub(crate) fn read_json(path: &Path, file: &str, what: &'static str) -> Result<Value, LoadError> {
     json::parse(file, &read_file(&path.join(file), what)?)
 }

@@ -2,11 +2,12 @@
 //!
 //! Owns: [`Preprocessing`], the one value that all published settings files become, its pipeline of
 //! resize, crop, scale and normalise, and writing it back. The files are read in [`hf`] and
-//! [`open_clip`]. Does not own the resampling arithmetic or decoding.
+//! [`open_clip`]; what torchvision's weights mean is in [`torchvision`]. Does not own the resampling arithmetic or decoding.
 
 mod geometry;
 mod hf;
 mod open_clip;
+mod torchvision;
 
 use std::ops::Range;
 
@@ -60,6 +61,8 @@ enum Library {
     /// Resizes, then converts to RGB: transparent images are resampled with premultiplied alpha and
     /// palette images with the nearest sample, as Pillow does both.
     OpenClip,
+    /// As its examples do: an image opened as RGB, then resized, with a crop that rounds like OpenCLIP's.
+    Torchvision,
 }
 
 /// Pixels after resize and crop, before normalisation.
@@ -255,7 +258,7 @@ impl Preprocessing {
         let resized = source.resized;
         let rounding = match rules.library {
             Library::Transformers => CropRounding::Floor,
-            Library::OpenClip => CropRounding::TiesToEven,
+            Library::OpenClip | Library::Torchvision => CropRounding::TiesToEven,
         };
         let rows = Window::new(resized.0, height, rounding);
         let columns = Window::new(resized.1, width, rounding);
@@ -295,12 +298,13 @@ impl Preprocessing {
     }
 
     /// The settings as a file: a `preprocessor_config.json` that this loader and the transformers
-    /// library read, or for OpenCLIP models the part of `open_clip_config.json` about images. It
-    /// tells apart any two settings that give different values.
+    /// library read, for OpenCLIP models the part of `open_clip_config.json` about images, or for
+    /// torchvision's the arguments of its preset, which no file holds. It tells apart any two settings that give different values.
     pub fn to_json(&self) -> String {
         let value = match self.rules.library {
             Library::Transformers => hf::to_value(&self.rules),
             Library::OpenClip => open_clip::to_value(&self.rules),
+            Library::Torchvision => torchvision::to_value(&self.rules),
         };
         serde_json::to_string_pretty(&value).expect("plain numbers and strings always serialise")
     }
@@ -331,7 +335,7 @@ impl Preprocessing {
         let normalize =
             rules.normalize.map_or("none".to_owned(), |(mean, std)| format!("mean {mean:?}, std {std:?}"));
         let alpha = match rules.library {
-            Library::Transformers => "dropped before resizing",
+            Library::Transformers | Library::Torchvision => "dropped before resizing",
             Library::OpenClip => "dropped after resizing, which weights colours by it",
         };
         vec![

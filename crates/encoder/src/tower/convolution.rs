@@ -96,8 +96,18 @@ impl Kernel {
         name: &str,
         shape: (usize, usize, usize),
     ) -> Result<Self, LoadError> {
-        let kernel = Self::load_weight(weights, &format!("{name}.conv"), shape)?;
-        Ok(kernel.normed(&BatchNorm::load(weights, &format!("{name}.bn"), shape.0)?))
+        Self::load_pair(weights, &format!("{name}.conv"), &format!("{name}.bn"), shape)
+    }
+
+    /// Takes a convolution without bias and the batch norm after it.
+    pub(crate) fn load_pair(
+        weights: &Weights,
+        convolution: &str,
+        norm: &str,
+        shape: (usize, usize, usize),
+    ) -> Result<Self, LoadError> {
+        let kernel = Self::load_weight(weights, convolution, shape)?;
+        Ok(kernel.normed(&BatchNorm::load(weights, norm, shape.0)?))
     }
 
     fn load_weight(
@@ -187,6 +197,17 @@ pub(crate) struct Depthwise {
 impl Depthwise {
     /// The convolution of a map. `padded` is working memory.
     pub(crate) fn forward(&self, x: &Map, padded: &mut Vec<f32>, threads: Threads) -> Map {
+        self.forward_activated(x, padded, None, threads)
+    }
+
+    /// [`Depthwise::forward`], through the activation if there is one.
+    pub(crate) fn forward_activated(
+        &self,
+        x: &Map,
+        padded: &mut Vec<f32>,
+        activation: Option<Activation>,
+        threads: Threads,
+    ) -> Map {
         let channels = self.bias.len();
         let (height, width) = (x.height.div_ceil(self.stride), x.width.div_ceil(self.stride));
         let pitch = self.pad(x, padded);
@@ -194,6 +215,9 @@ impl Depthwise {
         let row = |(y, out): (usize, &mut [f32])| {
             let window = &padded[y * self.stride * pitch..];
             depthwise_row(out, window, &self.taps, &self.bias, self.side, self.stride, pitch);
+            if let Some(activation) = activation {
+                activation.apply(out);
+            }
         };
         let rows = width * channels;
         match threads {
@@ -333,6 +357,33 @@ pub(crate) fn means(x: &Map) -> Vec<f32> {
         sums.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += f64::from(*v));
     }
     sums.iter().map(|sum| (sum / x.pixels() as f64) as f32).collect()
+}
+
+/// A convolution of one pixel, and the activation after it.
+pub(crate) fn pointwise(layer: &Linear, x: &Map, activation: Option<Activation>, threads: Threads) -> Map {
+    let mut values = vec![0f32; x.pixels() * layer.out()];
+    layer.run(&mut values, &x.values, x.pixels(), activation, threads);
+    Map { height: x.height, width: x.width, channels: layer.out(), values }
+}
+
+/// The windows of 3 x 3 pixels around every second pixel of a `[3, height, width]` image, each in the
+/// order row, column, colour; and how many there are along each side.
+pub(crate) fn windows(image: &[f32], (height, width): (usize, usize)) -> (Vec<f32>, usize, usize) {
+    let (high, wide) = (height.div_ceil(2), width.div_ceil(2));
+    let mut out = vec![0f32; high * wide * 27];
+    for (i, window) in out.chunks_exact_mut(27).enumerate() {
+        let (top, left) = (i / wide * 2, i % wide * 2);
+        for (k, colours) in window.chunks_exact_mut(3).enumerate() {
+            // One pixel up and left of the centre is outside at the edge, and stays 0.
+            let (y, x) = ((top + k / 3).wrapping_sub(1), (left + k % 3).wrapping_sub(1));
+            if y < height && x < width {
+                for (c, colour) in colours.iter_mut().enumerate() {
+                    *colour = image[(c * height + y) * width + x];
+                }
+            }
+        }
+    }
+    (out, high, wide)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use diptych_kernels::{Activation, AttentionShape, Mask, Threads, attention};
 use serde::Serialize;
 
 pub(crate) use self::loader::is_fastvit;
-use super::convolution::{Depthwise, Excite, Map, means};
+use super::convolution::{Depthwise, Excite, Map, means, pointwise, windows};
 use super::in_groups;
 use super::layers::{LayerNorm, Linear};
 
@@ -162,31 +162,4 @@ impl Block {
         self.fc2.add_to(&mut x.values, &wide.values, pixels, threads);
         x
     }
-}
-
-/// A convolution of one pixel, and the activation after it.
-fn pointwise(layer: &Linear, x: &Map, activation: Option<Activation>, threads: Threads) -> Map {
-    let mut values = vec![0f32; x.pixels() * layer.out()];
-    layer.run(&mut values, &x.values, x.pixels(), activation, threads);
-    Map { height: x.height, width: x.width, channels: layer.out(), values }
-}
-
-/// The windows of 3 x 3 pixels around every second pixel of a `[3, height, width]` image, each in the
-/// order row, column, colour; and how many there are along each side.
-fn windows(image: &[f32], (height, width): (usize, usize)) -> (Vec<f32>, usize, usize) {
-    let (high, wide) = (height.div_ceil(2), width.div_ceil(2));
-    let mut out = vec![0f32; high * wide * 27];
-    for (i, window) in out.chunks_exact_mut(27).enumerate() {
-        let (top, left) = (i / wide * 2, i % wide * 2);
-        for (k, colours) in window.chunks_exact_mut(3).enumerate() {
-            // One pixel up and left of the centre is outside at the edge, and stays 0.
-            let (y, x) = ((top + k / 3).wrapping_sub(1), (left + k % 3).wrapping_sub(1));
-            if y < height && x < width {
-                for (c, colour) in colours.iter_mut().enumerate() {
-                    *colour = image[(c * height + y) * width + x];
-                }
-            }
-        }
-    }
-    (out, high, wide)
 }

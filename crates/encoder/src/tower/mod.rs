@@ -1,7 +1,8 @@
 //! The towers: from token ids or pixels to rows of the shared space.
 //!
 //! Owns: the layers that the families share ([`layers`]), the stack of transformer blocks
-//! ([`transformer`]), and one tower per kind of input ([`text`]; [`vit`] or [`fastvit`]). A family decides sizes,
+//! ([`transformer`]), and one tower per kind of input ([`text`]; [`vit`], [`fastvit`] or
+//! [`mobilenet`]). A family decides sizes,
 //! names and options; nothing here knows a file or a published name. Inference only.
 //!
 //! Activations are row-major `[sequences * positions, width]` slices. A batch goes through a tower in
@@ -12,6 +13,7 @@ mod conv_stem;
 mod convolution;
 pub(crate) mod fastvit;
 pub(crate) mod layers;
+pub(crate) mod mobilenet;
 pub(crate) mod text;
 pub(crate) mod transformer;
 pub(crate) mod vit;
@@ -21,6 +23,7 @@ use rayon::prelude::*;
 
 pub(crate) use conv_stem::ConvStem;
 pub(crate) use fastvit::FastVit;
+pub(crate) use mobilenet::MobileNet;
 pub(crate) use text::TextTower;
 pub(crate) use vit::Vit;
 
@@ -28,6 +31,7 @@ pub(crate) use vit::Vit;
 pub(crate) enum VisionTower {
     Vit(Box<Vit>),
     FastVit(Box<FastVit>),
+    MobileNet(Box<MobileNet>),
 }
 
 impl VisionTower {
@@ -36,6 +40,7 @@ impl VisionTower {
         match self {
             Self::Vit(tower) => tower.spec.image,
             Self::FastVit(tower) => tower.spec.image,
+            Self::MobileNet(tower) => tower.spec.image,
         }
     }
 
@@ -44,6 +49,7 @@ impl VisionTower {
         match self {
             Self::Vit(tower) => tower.out(),
             Self::FastVit(tower) => tower.out(),
+            Self::MobileNet(tower) => tower.out(),
         }
     }
 
@@ -51,8 +57,11 @@ impl VisionTower {
     pub(crate) fn positions(&self) -> usize {
         match self {
             Self::Vit(tower) => tower.spec.positions(),
-            // What its last stage has: a pixel for each 32 x 32 of the input.
-            Self::FastVit(tower) => (tower.spec.image.0 / 32) * (tower.spec.image.1 / 32),
+            // What the last stage has: a pixel for each 32 x 32 of the input.
+            Self::FastVit(_) | Self::MobileNet(_) => {
+                let (height, width) = self.image();
+                (height / 32) * (width / 32)
+            }
         }
     }
 
@@ -61,6 +70,7 @@ impl VisionTower {
         match self {
             Self::Vit(tower) => tower.forward(images),
             Self::FastVit(tower) => tower.forward(images),
+            Self::MobileNet(tower) => tower.forward(images),
         }
     }
 
@@ -86,6 +96,11 @@ impl VisionTower {
                     ("  input", format!("{height} x {width} pixels")),
                 ]
             }
+            Self::MobileNet(tower) => vec![
+                ("image tower", tower.spec.to_string()),
+                ("  input", format!("{height} x {width} pixels")),
+                ("  pooling", "mean over all pixels".to_owned()),
+            ],
         }
     }
 
@@ -94,6 +109,7 @@ impl VisionTower {
         let spec = match self {
             Self::Vit(tower) => serde_json::to_string(&tower.spec),
             Self::FastVit(tower) => serde_json::to_string(&tower.spec),
+            Self::MobileNet(tower) => serde_json::to_string(&tower.spec),
         };
         spec.expect("plain numbers and strings always serialise")
     }
