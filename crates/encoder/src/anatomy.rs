@@ -4,6 +4,8 @@
 //! and that training reads to give the same towers gradients. A family's whole knowledge of names and
 //! sizes ends up here. Deliberately absent: values and arithmetic.
 
+use std::ops::Range;
+
 use diptych_kernels::Activation;
 
 pub use crate::tower::text::{Attention, Pooling as TextPooling, TextSpec};
@@ -26,6 +28,39 @@ pub struct Source {
     pub transposed: bool,
 }
 
+impl Source {
+    /// All of a tensor.
+    pub fn whole(name: impl Into<String>, shape: &[usize]) -> Self {
+        let rows = shape.first().copied().unwrap_or(1);
+        Self { name: name.into(), shape: shape.to_vec(), first: 0, rows, transposed: false }
+    }
+
+    /// All of a matrix that is stored `[input, out]`.
+    pub fn transposed(name: impl Into<String>, out: usize, input: usize) -> Self {
+        Self { rows: out, transposed: true, ..Self::whole(name, &[input, out]) }
+    }
+
+    /// Only these rows of it.
+    #[must_use]
+    pub fn part(self, rows: Range<usize>) -> Self {
+        Self { first: rows.start, rows: rows.len(), ..self }
+    }
+
+    /// Values in a row.
+    pub fn columns(&self) -> usize {
+        match (self.transposed, self.shape.as_slice()) {
+            (true, [rest @ .., _]) | (false, [_, rest @ ..]) => rest.iter().product(),
+            (_, []) => 1,
+        }
+    }
+
+    /// Where the rows are among the stored values, unless they are transposed.
+    pub fn range(&self) -> Range<usize> {
+        let columns = self.columns();
+        self.first * columns..(self.first + self.rows) * columns
+    }
+}
+
 /// `y = (x W^T + b) * scale`, W being `[out, input]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinearParts {
@@ -41,6 +76,29 @@ pub struct LinearParts {
     pub input: usize,
 }
 
+impl LinearParts {
+    /// `{name}.weight`, `[out, input]`, without a bias.
+    pub(crate) fn unbiased(name: &str, (out, input): (usize, usize)) -> Self {
+        Self::of(Source::whole(format!("{name}.weight"), &[out, input]), None)
+    }
+
+    /// `{name}.weight`, `[out, input]`, and `{name}.bias`.
+    pub(crate) fn biased(name: &str, (out, input): (usize, usize)) -> Self {
+        let bias = Source::whole(format!("{name}.bias"), &[out]);
+        Self { bias: vec![bias], ..Self::unbiased(name, (out, input)) }
+    }
+
+    /// One matrix, and its bias where there is one.
+    pub(crate) fn of(weight: Source, bias: Option<Source>) -> Self {
+        let (out, input) = (weight.rows, weight.columns());
+        Self { weight: vec![weight], bias: bias.into_iter().collect(), scale: None, out, input }
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.weight.iter().chain(&self.bias).chain(&self.scale)
+    }
+}
+
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over each row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormParts {
@@ -52,6 +110,18 @@ pub struct NormParts {
     pub width: usize,
     /// Added to the variance.
     pub eps: f64,
+}
+
+impl NormParts {
+    /// `{name}.weight` and `{name}.bias`.
+    pub(crate) fn named(name: &str, width: usize, eps: f64) -> Self {
+        let part = |part: &str| Source::whole(format!("{name}.{part}"), &[width]);
+        Self { weight: part("weight"), bias: part("bias"), width, eps }
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        [&self.weight, &self.bias].into_iter()
+    }
 }
 
 /// A transformer block; the spec says where it normalises.
@@ -69,6 +139,13 @@ pub struct BlockParts {
     pub fc1: LinearParts,
     /// `[hidden, inner]`.
     pub fc2: LinearParts,
+}
+
+impl BlockParts {
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        let linears = [&self.qkv, &self.out, &self.fc1, &self.fc2].into_iter().flat_map(LinearParts::sources);
+        self.norm1.sources().chain(self.norm2.sources()).chain(linears)
+    }
 }
 
 /// Layers from a pooled state to the shared space, each with the activation after it.
@@ -100,6 +177,23 @@ pub struct VitParts {
     pub head: HeadParts,
 }
 
+impl VitParts {
+    /// Dimensions of the output.
+    pub fn out(&self) -> usize {
+        head_out(&self.head, self.spec.transformer.hidden)
+    }
+
+    /// Every tensor that is named; one that is shared comes once for each use.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let norms = self.pre_norm.iter().chain(&self.post_norm).flat_map(NormParts::sources);
+        let pool = self.pool.iter().flat_map(PoolParts::sources);
+        let head = self.head.iter().flat_map(|(layer, _)| layer.sources());
+        let blocks = self.blocks.iter().flat_map(BlockParts::sources);
+        let rows = self.class.iter().chain([&self.positions]);
+        self.patch.sources().chain(rows).chain(norms).chain(blocks).chain(pool).chain(head)
+    }
+}
+
 /// Multi-head attention of one learnt query over all positions, then a residual feed-forward layer:
 /// `a = out(attention)`, `a + fc2(activation(fc1(norm(a))))`.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +212,14 @@ pub struct PoolParts {
     pub fc1: LinearParts,
     /// `[hidden, inner]`.
     pub fc2: LinearParts,
+}
+
+impl PoolParts {
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        let linears = [&self.query, &self.key_value, &self.out, &self.fc1, &self.fc2];
+        let linears = linears.into_iter().flat_map(LinearParts::sources);
+        [&self.probe].into_iter().chain(self.norm.sources()).chain(linears)
+    }
 }
 
 /// A text transformer.
@@ -141,6 +243,26 @@ pub struct TextParts {
     pub head: HeadParts,
 }
 
+impl TextParts {
+    /// Dimensions of the output.
+    pub fn out(&self) -> usize {
+        head_out(&self.head, self.spec.transformer.hidden)
+    }
+
+    /// Every tensor that is named.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let norms = self.embedding_norm.iter().chain(&self.final_norm).flat_map(NormParts::sources);
+        let head = self.head.iter().flat_map(|(layer, _)| layer.sources());
+        let blocks = self.blocks.iter().flat_map(BlockParts::sources);
+        let rows = [&self.tokens, &self.positions].into_iter().chain(&self.token_type);
+        rows.chain(norms).chain(blocks).chain(head)
+    }
+}
+
+fn head_out(head: &HeadParts, hidden: usize) -> usize {
+    head.last().map_or(hidden, |(layer, _)| layer.out)
+}
+
 /// An image tower.
 #[derive(Debug, Clone, PartialEq)]
 pub enum VisionParts {
@@ -162,4 +284,17 @@ pub struct Anatomy {
     pub logit_scale: Source,
     /// Added to the scaled cosines, in the families that have it.
     pub logit_bias: Option<Source>,
+}
+
+impl Anatomy {
+    /// Every tensor that is named, in both towers and beside them; one that is shared comes once for
+    /// each use.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let vision = match &self.vision {
+            VisionParts::Vit(parts) => Some(parts.sources()),
+            VisionParts::Convolutional(_) => None,
+        };
+        let scalars = [&self.logit_scale].into_iter().chain(&self.logit_bias);
+        vision.into_iter().flatten().chain(self.text.sources()).chain(scalars)
+    }
 }

@@ -6,6 +6,7 @@
 
 mod activation;
 pub mod anatomy;
+mod checkpoint;
 mod config;
 mod decode;
 mod error;
@@ -23,10 +24,11 @@ mod trunk;
 mod weights;
 
 pub use activation::Activation;
+pub use checkpoint::{Checkpoint, WriteError};
 pub use config::{CONFIG_FILE, ClipConfig, TextConfig, VisionConfig};
 pub use decode::decode;
 pub use error::LoadError;
-pub use family::Family;
+pub use family::{Family, clip_anatomy};
 /// Decoded pixels: interleaved 8-bit RGB rows.
 pub use image::RgbImage;
 pub use model::DualEncoder;

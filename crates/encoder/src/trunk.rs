@@ -368,5 +368,5 @@ fn relevant<'a>(tower: &TextTower, ids: &'a [u32]) -> Result<&'a [u32], EncodeEr
     if let Some(id) = ids.iter().find(|&&id| id as usize >= spec.vocab_size) {
         return fail(format!("token id {id} is outside the vocabulary of {}", spec.vocab_size));
     }
-    Ok(tower.relevant(ids))
+    Ok(tower.spec.relevant(ids))
 }

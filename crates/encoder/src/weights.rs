@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use crate::anatomy::Source;
 use crate::error::{LoadError, read_file};
 use crate::pickle::{PickledTensor as StoredTensor, TensorBytes};
 use crate::precision::Precision;
@@ -53,6 +54,15 @@ pub(crate) struct Weights {
     taken: Mutex<BTreeMap<String, blake3::Hash>>,
     /// How towers hold the weights of their blocks.
     precision: Precision,
+}
+
+/// One tensor as it is stored.
+pub(crate) struct Stored<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: &'a [usize],
+    /// Row-major, little-endian.
+    pub(crate) bytes: &'a [u8],
 }
 
 /// What stayed after every tensor was taken: how much there was, and a digest over all of it.
@@ -151,12 +161,7 @@ impl Weights {
         }
     }
 
-    /// The values of one tensor, row-major, as `f32`: mapped from the file where they are stored so.
-    ///
-    /// # Errors
-    /// [`LoadError::MissingTensor`], [`LoadError::TensorShape`], [`LoadError::TensorType`] or
-    /// [`LoadError::NotFinite`].
-    pub(crate) fn take(&self, name: &str, shape: &[usize]) -> Result<Floats, LoadError> {
+    fn entry(&self, name: &str, shape: &[usize]) -> Result<&Entry, LoadError> {
         let Some(entry) = self.entries.get(name) else {
             return Err(LoadError::MissingTensor { name: name.to_owned(), expected: shape.to_vec() });
         };
@@ -169,6 +174,34 @@ impl Weights {
                 found: entry.shape.clone(),
             });
         }
+        Ok(entry)
+    }
+
+    /// Checks that there is a tensor of this name and shape, without reading it.
+    ///
+    /// # Errors
+    /// [`LoadError::MissingTensor`] or [`LoadError::TensorShape`].
+    pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<(), LoadError> {
+        self.entry(name, shape).map(|_| ())
+    }
+
+    /// All tensors as they are stored, in name order.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = Stored<'_>> {
+        self.entries.iter().map(|(name, entry)| Stored {
+            name,
+            dtype: entry.dtype,
+            shape: &entry.shape,
+            bytes: entry.bytes.of(&self.files[entry.file].1),
+        })
+    }
+
+    /// The values of one tensor, row-major, as `f32`: mapped from the file where they are stored so.
+    ///
+    /// # Errors
+    /// [`LoadError::MissingTensor`], [`LoadError::TensorShape`], [`LoadError::TensorType`] or
+    /// [`LoadError::NotFinite`].
+    pub(crate) fn take(&self, name: &str, shape: &[usize]) -> Result<Floats, LoadError> {
+        let entry = self.entry(name, shape)?;
         let map = &self.files[entry.file].1;
         let bytes = entry.bytes.of(map);
         let values = match entry.dtype {
@@ -190,9 +223,18 @@ impl Weights {
         Ok(values)
     }
 
-    /// A scalar, such as `logit_scale`.
-    pub(crate) fn scalar(&self, name: &str) -> Result<f32, LoadError> {
-        Ok(self.take(name, &[])?[0])
+    /// The rows that a source means, as `[rows, columns]`. The whole tensor is taken, and checked.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(crate) fn rows(&self, source: &Source) -> Result<Floats, LoadError> {
+        let stored = self.take(&source.name, &source.shape)?;
+        if source.transposed {
+            let (out, input) = (source.rows, source.columns());
+            let values = (0..out * input).map(|i| stored[(i % input) * out + i / input]);
+            return Ok(Floats::owned(values.collect()));
+        }
+        Ok(stored.narrowed(source.range()))
     }
 
     /// Refuses tensors that nobody took; a model that ignores weights is another model.
@@ -240,6 +282,22 @@ impl Floats {
 
     fn owned(values: Vec<f32>) -> Self {
         Self(Storage::Owned(values))
+    }
+
+    /// Only some of the values, without a copy of mapped ones.
+    fn narrowed(mut self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len(), "a source names rows that there are");
+        match &mut self.0 {
+            Storage::Mapped { bytes, .. } => {
+                *bytes =
+                    bytes.start + range.start * size_of::<f32>()..bytes.start + range.end * size_of::<f32>();
+            }
+            Storage::Owned(values) => {
+                values.truncate(range.end);
+                values.drain(..range.start);
+            }
+        }
+        self
     }
 }
 

@@ -5,13 +5,14 @@
 
 use serde_json::Value;
 
+use super::blocks::BlockNames;
 use crate::activation::Activation;
+use crate::anatomy::{HeadParts, LinearParts, NormParts, Source, TextParts};
 use crate::error::LoadError;
 use crate::json::Section;
-use crate::tower::TextTower;
-use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
+use crate::precision::Precision;
 use crate::tower::text::{Attention, Pooling, TextSpec};
-use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
+use crate::tower::transformer::{NormOrder, TransformerSpec};
 use crate::weights::Weights;
 
 /// The sizes of a BERT.
@@ -78,6 +79,13 @@ impl BertConfig {
         if !config.hidden.is_multiple_of(config.heads) {
             return Err(section.heads_error(config.heads, config.hidden));
         }
+        if config.first_position >= config.positions {
+            let reason = format!(
+                "is {}, which leaves no position behind the pad's id {pad_id}; use the config.json of these weights",
+                config.positions
+            );
+            return Err(section.error("max_position_embeddings", reason));
+        }
         Ok(config)
     }
 
@@ -95,6 +103,13 @@ impl BertConfig {
         let layers = (0..)
             .take_while(|i| weights.has(&format!("{prefix}encoder.layer.{i}.output.dense.weight")))
             .count();
+        let (positions, first_position) =
+            (shape("embeddings.position_embeddings.weight")?.0, if roberta { 2 } else { 0 });
+        if first_position >= positions {
+            let name = format!("{prefix}embeddings.position_embeddings.weight");
+            let (expected, found) = (vec![first_position + 1, hidden], vec![positions, hidden]);
+            return Err(LoadError::TensorShape { name, expected, found });
+        }
         Ok(Self {
             vocab_size,
             hidden,
@@ -103,10 +118,10 @@ impl BertConfig {
             heads: (hidden / 64).max(1),
             activation: Activation::Gelu,
             eps: if roberta { 1e-5 } else { 1e-12 },
-            positions: shape("embeddings.position_embeddings.weight")?.0,
+            positions,
             token_types: shape("embeddings.token_type_embeddings.weight")?.0,
             pad_id: u32::from(roberta),
-            first_position: if roberta { 2 } else { 0 },
+            first_position,
         })
     }
 
@@ -116,30 +131,18 @@ impl BertConfig {
     }
 }
 
-/// Loads the tower from below `prefix`; `head` maps the pooled state to the shared space.
-pub(super) fn tower(
-    weights: &Weights,
-    prefix: &str,
-    config: &BertConfig,
-    pooler: Pooler,
-    mut head: Head,
-) -> Result<TextTower, LoadError> {
+/// The tower below `prefix`; `head` maps the pooled state to the shared space.
+pub(super) fn tower(prefix: &str, config: &BertConfig, pooler: Pooler, mut head: HeadParts) -> TextParts {
     let hidden = config.hidden;
     let name = |part: &str| format!("{prefix}{part}");
-    let tokens = weights.take(&name("embeddings.word_embeddings.weight"), &[config.vocab_size, hidden])?;
-    let table = weights.take(&name("embeddings.position_embeddings.weight"), &[config.positions, hidden])?;
-    let types =
-        weights.take(&name("embeddings.token_type_embeddings.weight"), &[config.token_types, hidden])?;
-    // Every token is of the first type.
-    let positions = table[config.first_position * hidden..]
-        .chunks_exact(hidden)
-        .flat_map(|row| row.iter().zip(&types[..hidden]).map(|(p, t)| p + t))
-        .collect();
+    let table = |part: &str, rows| {
+        Source::whole(name(&format!("embeddings.{part}_embeddings.weight")), &[rows, hidden])
+    };
     let pooling = match pooler {
         Pooler::State(pooling) => pooling,
         Pooler::Dense => {
-            let dense = Linear::load(weights, &name("pooler.dense"), (hidden, hidden), Bias::With)?;
-            head.0.insert(0, (dense, Some(Activation::Tanh)));
+            let dense = LinearParts::biased(&name("pooler.dense"), (hidden, hidden));
+            head.insert(0, (dense, Some(Activation::Tanh)));
             Pooling::First
         }
     };
@@ -153,18 +156,15 @@ pub(super) fn tower(
         norm: NormOrder::After,
         qkv_bias: true,
         layer_scale: false,
-        precision: weights.precision(),
+        precision: Precision::F32,
     };
-    Ok(TextTower {
-        tokens,
-        positions,
-        embedding_norm: Some(LayerNorm::load(weights, &name("embeddings.LayerNorm"), hidden, config.eps)?),
-        blocks: Transformer::load(
-            weights,
-            |i| name(&format!("encoder.layer.{i}.")),
-            &BlockNames::BERT,
-            transformer.clone(),
-        )?,
+    TextParts {
+        tokens: table("word", config.vocab_size),
+        positions: table("position", config.positions).part(config.first_position..config.positions),
+        // Every token is of the first type.
+        token_type: Some(table("token_type", config.token_types).part(0..1)),
+        embedding_norm: Some(NormParts::named(&name("embeddings.LayerNorm"), hidden, config.eps)),
+        blocks: BlockNames::BERT.parts(|i| name(&format!("encoder.layer.{i}.")), &transformer),
         final_norm: None,
         head,
         spec: TextSpec {
@@ -175,19 +175,14 @@ pub(super) fn tower(
             pooling,
             pad_id: config.pad_id,
         },
-    })
+    }
 }
 
 /// The tower of a Hugging Face family: `text_model.` with a linear projection.
-pub(super) fn projected(
-    weights: &Weights,
-    section: &Section<'_>,
-    pooler: Pooler,
-    out: usize,
-) -> Result<TextTower, LoadError> {
+pub(super) fn projected(section: &Section<'_>, pooler: Pooler, out: usize) -> Result<TextParts, LoadError> {
     let config = BertConfig::from_section(section)?;
-    let head = Linear::load(weights, "text_projection", (out, config.hidden), Bias::Without)?;
-    tower(weights, "text_model.", &config, pooler, Head::linear(head))
+    let head = vec![(LinearParts::unbiased("text_projection", (out, config.hidden)), None)];
+    Ok(tower("text_model.", &config, pooler, head))
 }
 
 /// The object that describes a tower. Old files carry both spellings; the library builds a whole

@@ -6,19 +6,20 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Parts;
+use super::blocks::BlockNames;
+use super::{Description, Vision, scalar};
+use crate::anatomy::{Anatomy, HeadParts, LinearParts, NormParts, Source, TextParts, VisionParts, VitParts};
 use crate::config::{ClipConfig, TextConfig, VisionConfig};
 use crate::error::LoadError;
+use crate::precision::Precision;
 use crate::preprocess::{Preprocessing, ProcessorFamily};
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
-use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::text::{Attention, Pooling, TextSpec};
-use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, PatchEmbedding, VitSpec};
-use crate::tower::{TextTower, VisionTower, Vit};
+use crate::tower::transformer::{NormOrder, TransformerSpec};
+use crate::tower::vit::{self, VitSpec};
 use crate::weights::Weights;
 
-pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
+pub(super) fn describe(dir: &Path, config: &Value, weights: &Weights) -> Result<Description, LoadError> {
     let config = ClipConfig::from_value(config)?;
     let side = config.vision.image_size;
     let rules = TextRules {
@@ -29,24 +30,37 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         default_kind: Kind::ClipBpe,
         tokenizer_kwargs: None,
     };
-    let width = config.vision.hidden_size;
-    let head = Linear::load(weights, "visual_projection", (config.projection_dim, width), Bias::Without)?;
-    Ok(Parts {
+    let (vision, text) = towers(&config);
+    Ok(Description {
+        vision: Vision::Vit(Box::new(vision)),
+        text,
+        logit_scale: scalar(weights, "logit_scale"),
+        logit_bias: None,
         preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::Clip, (side, side))?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
-        text: text_tower(weights, &config.text, config.projection_dim)?,
-        vision: VisionTower::Vit(Box::new(vision_tower(
-            weights,
-            "vision_model.",
-            &config.vision,
-            Head::linear(head),
-        )?)),
-        logit_scale: weights.scalar("logit_scale")?,
-        logit_bias: None,
     })
 }
 
-fn text_tower(weights: &Weights, config: &TextConfig, out: usize) -> Result<TextTower, LoadError> {
+/// What a `CLIPModel` of this configuration is made of, under the names that the transformers library
+/// saves it with. The configuration is taken to be valid ([`ClipConfig::validate`]).
+pub fn clip_anatomy(config: &ClipConfig) -> Anatomy {
+    let (vision, text) = towers(config);
+    Anatomy {
+        vision: VisionParts::Vit(Box::new(vision)),
+        text,
+        logit_scale: Source::whole("logit_scale", &[]),
+        logit_bias: None,
+    }
+}
+
+fn towers(config: &ClipConfig) -> (VitParts, TextParts) {
+    let shape = (config.projection_dim, config.vision.hidden_size);
+    let head = vec![(LinearParts::unbiased("visual_projection", shape), None)];
+    let vision = vision_tower("vision_model.", &config.vision, head);
+    (vision, text_tower(&config.text, config.projection_dim))
+}
+
+fn text_tower(config: &TextConfig, out: usize) -> TextParts {
     let hidden = config.hidden_size;
     let spec = TextSpec {
         transformer: TransformerSpec {
@@ -59,7 +73,7 @@ fn text_tower(weights: &Weights, config: &TextConfig, out: usize) -> Result<Text
             norm: NormOrder::Before,
             qkv_bias: true,
             layer_scale: false,
-            precision: weights.precision(),
+            precision: Precision::F32,
         },
         vocab_size: config.vocab_size,
         context: config.max_position_embeddings,
@@ -73,33 +87,23 @@ fn text_tower(weights: &Weights, config: &TextConfig, out: usize) -> Result<Text
         },
         pad_id: config.pad_token_id,
     };
-    let prefix = |i| format!("text_model.encoder.layers.{i}.");
-    let embeddings = "text_model.embeddings";
-    Ok(TextTower {
-        tokens: weights.take(&format!("{embeddings}.token_embedding.weight"), &[spec.vocab_size, hidden])?,
-        positions: weights
-            .take(&format!("{embeddings}.position_embedding.weight"), &[spec.context, hidden])?
-            .to_vec(),
+    let table = |part: &str, rows| {
+        Source::whole(format!("text_model.embeddings.{part}_embedding.weight"), &[rows, hidden])
+    };
+    TextParts {
+        tokens: table("token", spec.vocab_size),
+        positions: table("position", spec.context),
+        token_type: None,
         embedding_norm: None,
-        blocks: Transformer::load(weights, prefix, &BlockNames::CLIP, spec.transformer.clone())?,
-        final_norm: Some(LayerNorm::load(
-            weights,
-            "text_model.final_layer_norm",
-            hidden,
-            config.layer_norm_eps,
-        )?),
-        head: Head::linear(Linear::load(weights, "text_projection", (out, hidden), Bias::Without)?),
+        blocks: BlockNames::CLIP.parts(|i| format!("text_model.encoder.layers.{i}."), &spec.transformer),
+        final_norm: Some(NormParts::named("text_model.final_layer_norm", hidden, config.layer_norm_eps)),
+        head: vec![(LinearParts::unbiased("text_projection", (out, hidden)), None)],
         spec,
-    })
+    }
 }
 
 /// `CLIPVisionTransformer` below a prefix, with the head that the family puts on it.
-pub(super) fn vision_tower(
-    weights: &Weights,
-    prefix: &str,
-    config: &VisionConfig,
-    head: Head,
-) -> Result<Vit, LoadError> {
+pub(super) fn vision_tower(prefix: &str, config: &VisionConfig, head: HeadParts) -> VitParts {
     let (hidden, side, patch) = (config.hidden_size, config.image_size, config.patch_size);
     let spec = VitSpec {
         transformer: TransformerSpec {
@@ -112,7 +116,7 @@ pub(super) fn vision_tower(
             norm: NormOrder::Before,
             qkv_bias: true,
             layer_scale: false,
-            precision: weights.precision(),
+            precision: Precision::F32,
         },
         image: (side, side),
         patch: (patch, patch),
@@ -121,27 +125,20 @@ pub(super) fn vision_tower(
         norm_after_pooling: false,
     };
     let name = |part: &str| format!("{prefix}{part}");
-    let norm = |part: &str| LayerNorm::load(weights, &name(part), hidden, config.layer_norm_eps);
-    let kernel = weights.take(&name("embeddings.patch_embedding.weight"), &[hidden, 3, patch, patch])?;
-    let class = weights.take(&name("embeddings.class_embedding"), &[hidden])?;
-    let positions =
-        weights.take(&name("embeddings.position_embedding.weight"), &[spec.positions(), hidden])?;
-    let (class_row, patch_positions) = vit::split_positions(&positions, Some(&class));
-    Ok(Vit {
-        patch_embedding: PatchEmbedding::Linear(Linear::new(&kernel, hidden, 3 * patch * patch, None)),
-        class_row,
-        patch_positions,
+    let norm = |part: &str| NormParts::named(&name(part), hidden, config.layer_norm_eps);
+    let kernel = Source::whole(name("embeddings.patch_embedding.weight"), &[hidden, 3, patch, patch]);
+    let positions = name("embeddings.position_embedding.weight");
+    VitParts {
+        patch: LinearParts::of(kernel, None),
+        class: Some(Source::whole(name("embeddings.class_embedding"), &[hidden])),
+        positions: Source::whole(positions, &[spec.positions(), hidden]),
+        class_has_position: true,
         // Spelled like this in every published checkpoint.
-        pre_norm: Some(norm("pre_layrnorm")?),
-        blocks: Transformer::load(
-            weights,
-            |i| name(&format!("encoder.layers.{i}.")),
-            &BlockNames::CLIP,
-            spec.transformer.clone(),
-        )?,
-        post_norm: Some(norm("post_layernorm")?),
-        attention_pool: None,
+        pre_norm: Some(norm("pre_layrnorm")),
+        blocks: BlockNames::CLIP.parts(|i| name(&format!("encoder.layers.{i}.")), &spec.transformer),
+        post_norm: Some(norm("post_layernorm")),
+        pool: None,
         head,
         spec,
-    })
+    }
 }

@@ -1,10 +1,12 @@
 //! Published families of dual encoders: what their directories look like and which arithmetic they mean.
 //!
-//! Owns: finding the family from the files of a directory alone, and one loader per family that
-//! turns configuration files and tensor names into towers, a tokenizer and preprocessing. Does not
-//! own arithmetic, nor reading the files of tokenizers and preprocessors.
+//! Owns: finding the family from the files of a directory alone, and one description per family that
+//! turns configuration files and the names and shapes of tensors into the parts of towers, a tokenizer
+//! and preprocessing. Does not own taking and packing weights, arithmetic, nor reading the files of
+//! tokenizers and preprocessors.
 
 mod bert;
+mod blocks;
 mod chinese_clip;
 mod hf_clip;
 mod open_clip;
@@ -18,6 +20,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub use self::hf_clip::clip_anatomy;
+use crate::anatomy::{Anatomy, Source, TextParts, VisionParts, VitParts};
 use crate::config::CONFIG_FILE;
 use crate::error::{LoadError, read_file};
 use crate::json::{self, Section};
@@ -25,7 +29,7 @@ use crate::precision::Precision;
 use crate::preprocess::Preprocessing;
 use crate::tokenizer::{TOKENIZER_FILE, TextTokenizer};
 use crate::tower::text::{Attention, Pooling};
-use crate::tower::{TextTower, VisionTower};
+use crate::tower::{FastVit, TextTower, VisionTower, Vit};
 use crate::weights::{HUGGING_FACE_FILES, Inventory, OPEN_CLIP_FILES, Weights};
 
 /// OpenCLIP's configuration file.
@@ -57,6 +61,91 @@ impl fmt::Display for Family {
             Self::OpenClip => "OpenCLIP",
         })
     }
+}
+
+/// What a family makes of a directory before any weight is read.
+pub(crate) struct Description {
+    pub(crate) vision: Vision,
+    pub(crate) text: TextParts,
+    /// The natural logarithm of what cosines are multiplied by.
+    pub(crate) logit_scale: Source,
+    /// Added to the scaled cosines.
+    pub(crate) logit_bias: Option<Source>,
+    pub(crate) preprocessing: Preprocessing,
+    pub(crate) tokenizer: TextTokenizer,
+}
+
+/// An image tower, before any weight is read.
+pub(crate) enum Vision {
+    Vit(Box<VitParts>),
+    /// A vision transformer behind a stem of convolutions, whose tensors are below `prefix`.
+    Stemmed {
+        model: String,
+        prefix: String,
+        parts: Box<VitParts>,
+    },
+    /// Its loader finds its parts itself. The model's name is one that [`crate::tower::fastvit::is_fastvit`] knows.
+    FastVit {
+        model: String,
+        prefix: String,
+        image: (usize, usize),
+        out: usize,
+    },
+}
+
+impl Vision {
+    /// Height and width of the input in pixels.
+    fn image(&self) -> (usize, usize) {
+        match self {
+            Self::Vit(parts) | Self::Stemmed { parts, .. } => parts.spec.image,
+            Self::FastVit { image, .. } => *image,
+        }
+    }
+
+    fn assemble(self, weights: &Weights) -> Result<VisionTower, LoadError> {
+        Ok(match self {
+            Self::Vit(parts) => VisionTower::Vit(Box::new(Vit::assemble(weights, *parts)?)),
+            Self::Stemmed { prefix, parts, .. } => {
+                VisionTower::Vit(Box::new(Vit::assemble_behind_stem(weights, &prefix, *parts)?))
+            }
+            Self::FastVit { model, prefix, image, out } => {
+                VisionTower::FastVit(Box::new(FastVit::load(weights, &prefix, &model, image, out)?))
+            }
+        })
+    }
+}
+
+impl Description {
+    /// Takes all weights and packs the towers.
+    pub(crate) fn assemble(self, weights: &Weights) -> Result<Parts, LoadError> {
+        let scalar = |source| Ok::<f32, LoadError>(weights.rows(source)?[0]);
+        Ok(Parts {
+            text: TextTower::assemble(weights, self.text)?,
+            vision: self.vision.assemble(weights)?,
+            logit_scale: scalar(&self.logit_scale)?,
+            logit_bias: self.logit_bias.as_ref().map(scalar).transpose()?,
+            preprocessing: self.preprocessing,
+            tokenizer: self.tokenizer,
+        })
+    }
+
+    /// What there is to know about the tensors, and the other files' meaning.
+    pub(crate) fn into_anatomy(self) -> (Anatomy, Preprocessing, TextTokenizer) {
+        let vision = match self.vision {
+            Vision::Vit(parts) => VisionParts::Vit(parts),
+            Vision::Stemmed { model, .. } | Vision::FastVit { model, .. } => {
+                VisionParts::Convolutional(model)
+            }
+        };
+        let Self { text, logit_scale, logit_bias, preprocessing, tokenizer, .. } = self;
+        (Anatomy { vision, text, logit_scale, logit_bias }, preprocessing, tokenizer)
+    }
+}
+
+/// A scalar, which may be stored as a vector of one.
+fn scalar(weights: &Weights, name: &str) -> Source {
+    let vector = weights.shape(name).is_ok_and(|shape| shape == [1]);
+    Source::whole(name, if vector { &[1] } else { &[] })
 }
 
 /// Everything of a model but the bookkeeping.
@@ -108,41 +197,47 @@ impl<'a> Directory<'a> {
     /// Builds everything, and takes stock of the weights.
     pub(crate) fn read(&self, precision: Precision) -> Result<(Parts, Inventory), LoadError> {
         let weights = self.weights(precision)?;
-        let parts = self.load(&weights)?;
-        check_pooling(&parts)?;
+        let parts = self.describe(&weights)?.assemble(&weights)?;
         Ok((parts, weights.finish()?))
     }
 
-    /// Maps the weights that belong to the configuration.
-    fn weights(&self, precision: Precision) -> Result<Weights, LoadError> {
+    /// The names that its weights may have, the preferred one first.
+    pub(crate) fn weight_files(&self) -> &'static [&'static str] {
         match self.family {
-            Family::OpenClip => Weights::open(self.path, &OPEN_CLIP_FILES, precision),
-            _ => Weights::open(self.path, &HUGGING_FACE_FILES, precision),
+            Family::OpenClip => &OPEN_CLIP_FILES,
+            _ => &HUGGING_FACE_FILES,
         }
     }
 
-    /// Builds everything from the configuration and the weights.
-    fn load(&self, weights: &Weights) -> Result<Parts, LoadError> {
+    /// Maps the weights that belong to the configuration.
+    pub(crate) fn weights(&self, precision: Precision) -> Result<Weights, LoadError> {
+        Weights::open(self.path, self.weight_files(), precision)
+    }
+
+    /// Describes everything from the configuration and the names and shapes of the weights.
+    pub(crate) fn describe(&self, weights: &Weights) -> Result<Description, LoadError> {
         let (path, config) = (self.path, &self.config);
-        match self.family {
-            Family::Clip => hf_clip::load(path, config, weights),
-            Family::Siglip => siglip::load(path, config, weights),
-            Family::ChineseClip => chinese_clip::load(path, config, weights),
-            Family::VisionTextDualEncoder => vision_text::load(path, config, weights),
-            Family::OpenClip => open_clip::load(path, config, weights),
-        }
+        let description = match self.family {
+            Family::Clip => hf_clip::describe(path, config, weights),
+            Family::Siglip => siglip::describe(path, config, weights),
+            Family::ChineseClip => chinese_clip::describe(path, config, weights),
+            Family::VisionTextDualEncoder => vision_text::describe(path, config, weights),
+            Family::OpenClip => open_clip::describe(path, config, weights),
+        }?;
+        check_pooling(&description)?;
+        Ok(description)
     }
 }
 
 /// A tower that pools at the end token needs a tokenizer that ends texts with it.
-fn check_pooling(parts: &Parts) -> Result<(), LoadError> {
-    let spec = &parts.text.spec;
+fn check_pooling(description: &Description) -> Result<(), LoadError> {
+    let Description { text: TextParts { spec, .. }, tokenizer, .. } = description;
     let by_token = matches!(spec.pooling, Pooling::FirstOf(_) | Pooling::Argmax);
     if spec.attention != Attention::Causal || !by_token {
         return Ok(());
     }
-    let ids = parts.tokenizer.probe()?;
-    if !ids.is_empty() && parts.text.pooled_position(&ids) + 1 == ids.len() {
+    let ids = tokenizer.probe()?;
+    if !ids.is_empty() && spec.pooled_position(&ids) + 1 == ids.len() {
         return Ok(());
     }
     let reason = format!("turns 'a' into {ids:?}, but the text tower pools {}", spec.pooling);

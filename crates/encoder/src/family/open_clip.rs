@@ -8,24 +8,25 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::bert::{self, BertConfig, Pooler};
-use super::{OPEN_CLIP_CONFIG_FILE, Parts, timm};
+use super::blocks::BlockNames;
+use super::{Description, OPEN_CLIP_CONFIG_FILE, Vision, scalar, timm};
 use crate::activation::Activation;
+use crate::anatomy::{LinearParts, NormParts, Source, TextParts, VitParts};
 use crate::error::LoadError;
 use crate::json::Section;
+use crate::precision::Precision;
 use crate::preprocess::Preprocessing;
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
-use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::text::{Attention, Pooling, TextSpec};
-use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, PatchEmbedding, VitSpec};
-use crate::tower::{TextTower, VisionTower, Vit};
+use crate::tower::transformer::{NormOrder, TransformerSpec};
+use crate::tower::vit::{self, VitSpec};
 use crate::weights::Weights;
 
 /// Options of OpenCLIP's blocks that add layers nobody has published weights for.
 const CUSTOM_BLOCKS: [&str; 6] =
     ["qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
 
-pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
+pub(super) fn describe(dir: &Path, config: &Value, weights: &Weights) -> Result<Description, LoadError> {
     let top = Section::top(OPEN_CLIP_CONFIG_FILE, config)?;
     let model = top.section("model_cfg")?;
     model.refuse(&["multimodal_cfg"])?;
@@ -37,7 +38,7 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
     let vision_cfg = model.section("vision_cfg")?;
     let vision = match vision_cfg.get::<String>("timm_model_name")? {
         Some(_) => timm::vision_tower(weights, &vision_cfg, out)?,
-        None => VisionTower::Vit(Box::new(vision_tower(weights, &vision_cfg, activation, out)?)),
+        None => Vision::Vit(Box::new(vision_tower(&vision_cfg, activation, out)?)),
     };
     let hugging_face = text_cfg.get::<String>("hf_model_name")?;
     let text = match &hugging_face {
@@ -59,23 +60,18 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         default_kind: if hugging_face.is_some() { Kind::Bert } else { Kind::ClipBpe },
         tokenizer_kwargs: text_cfg.value("tokenizer_kwargs"),
     };
-    let logit_bias = match weights.has("logit_bias") {
-        true => Some(weights.scalar("logit_bias")?),
-        false => None,
-    };
-    Ok(Parts {
+    Ok(Description {
         preprocessing: Preprocessing::from_open_clip(config, vision.image())?,
         tokenizer: TextTokenizer::from_dir(dir, &rules)?,
         text,
         vision,
-        logit_scale: weights.scalar("logit_scale")?,
-        logit_bias,
+        logit_scale: scalar(weights, "logit_scale"),
+        logit_bias: weights.has("logit_bias").then(|| scalar(weights, "logit_bias")),
     })
 }
 
 /// The sizes of OpenCLIP's own blocks, for either tower.
 fn transformer(
-    weights: &Weights,
     section: &Section<'_>,
     activation: Activation,
     (width, heads): (usize, usize),
@@ -116,7 +112,7 @@ fn transformer(
         norm: NormOrder::Before,
         qkv_bias: true,
         layer_scale: section.value("ls_init_value").is_some(),
-        precision: weights.precision(),
+        precision: Precision::F32,
     })
 }
 
@@ -134,7 +130,7 @@ fn text_tower(
     section: &Section<'_>,
     activation: Activation,
     out: usize,
-) -> Result<TextTower, LoadError> {
+) -> Result<TextParts, LoadError> {
     section.refuse(&["embed_cls"])?;
     let width = section.size("width", 512, (1, 1 << 16))?;
     let heads = section.size("heads", 8, (1, 1 << 12))?;
@@ -150,7 +146,7 @@ fn text_tower(
     };
     let causal = !section.get_or("no_causal_mask", false)?;
     let spec = TextSpec {
-        transformer: transformer(weights, section, activation, (width, heads))?,
+        transformer: transformer(section, activation, (width, heads))?,
         vocab_size: section.size("vocab_size", 49_408, (1, 1 << 24))?,
         context: section.size("context_length", 77, (2, 1 << 16))?,
         attention: if causal { Attention::Causal } else { Attention::Full },
@@ -162,32 +158,32 @@ fn text_tower(
     let name = |part: &str| format!("{prefix}{part}");
     let projection = name("text_projection");
     let head = match section.get::<String>("proj_type")?.as_deref() {
-        Some("none") if width == out => Head(Vec::new()),
+        Some("none") if width == out => Vec::new(),
         Some("none") => {
             let reason = format!(
                 "is 'none', but width {width} is not embed_dim {out}; use the configuration of these weights"
             );
             return Err(section.error("proj_type", reason));
         }
-        None | Some("linear") => Head::linear(match section.get_or("proj_bias", false)? {
-            true => Linear::load(weights, &projection, (out, width), Bias::With)?,
-            false => Linear::load_transposed(weights, &projection, (out, width))?,
-        }),
+        None | Some("linear") => {
+            let layer = match section.get_or("proj_bias", false)? {
+                true => LinearParts::biased(&projection, (out, width)),
+                false => LinearParts::of(Source::transposed(projection, out, width), None),
+            };
+            vec![(layer, None)]
+        }
         Some(kind) => {
             return Err(section.error("proj_type", format!("is '{kind}', but known are linear and none")));
         }
     };
-    Ok(TextTower {
-        tokens: weights.take(&name("token_embedding.weight"), &[spec.vocab_size, width])?,
-        positions: weights.take(&name("positional_embedding"), &[spec.context, width])?.to_vec(),
+    Ok(TextParts {
+        tokens: Source::whole(name("token_embedding.weight"), &[spec.vocab_size, width]),
+        positions: Source::whole(name("positional_embedding"), &[spec.context, width]),
+        token_type: None,
         embedding_norm: None,
-        blocks: Transformer::load(
-            weights,
-            |i| name(&format!("transformer.resblocks.{i}.")),
-            &BlockNames::OPEN_CLIP,
-            spec.transformer.clone(),
-        )?,
-        final_norm: Some(LayerNorm::load(weights, &name("ln_final"), width, spec.transformer.eps)?),
+        blocks: BlockNames::OPEN_CLIP
+            .parts(|i| name(&format!("transformer.resblocks.{i}.")), &spec.transformer),
+        final_norm: Some(NormParts::named(&name("ln_final"), width, spec.transformer.eps)),
         head,
         spec,
     })
@@ -200,7 +196,7 @@ fn hugging_face_tower(
     section: &Section<'_>,
     model: &str,
     out: usize,
-) -> Result<TextTower, LoadError> {
+) -> Result<TextParts, LoadError> {
     let roberta = model.to_lowercase().contains("roberta");
     if !roberta && !model.to_lowercase().contains("bert") {
         let reason =
@@ -225,31 +221,26 @@ fn hugging_face_tower(
         None => Some("mlp".to_owned()).filter(|_| !section.is_null("hf_proj_type")),
         Some(_) => section.get::<String>("hf_proj_type")?,
     };
-    let layer = |name: &str, shape| Linear::load(weights, name, shape, Bias::Without);
+    let layer = LinearParts::unbiased;
     let head = match kind.as_deref() {
-        None | Some("") if hidden == out => Head(Vec::new()),
-        Some("linear") => Head::linear(layer("text.proj", (out, hidden))?),
+        None | Some("") if hidden == out => Vec::new(),
+        Some("linear") => vec![(layer("text.proj", (out, hidden)), None)],
         Some("mlp") => {
             let middle = (hidden + out) / 2;
-            Head(vec![
-                (layer("text.proj.0", (middle, hidden))?, Some(Activation::Gelu)),
-                (layer("text.proj.2", (out, middle))?, None),
-            ])
+            vec![
+                (layer("text.proj.0", (middle, hidden)), Some(Activation::Gelu)),
+                (layer("text.proj.2", (out, middle)), None),
+            ]
         }
         other => {
             let reason = format!("is {other:?}, but known are linear and mlp");
             return Err(section.error("hf_proj_type", reason));
         }
     };
-    bert::tower(weights, prefix, &config, pooler, head)
+    Ok(bert::tower(prefix, &config, pooler, head))
 }
 
-fn vision_tower(
-    weights: &Weights,
-    section: &Section<'_>,
-    activation: Activation,
-    out: usize,
-) -> Result<Vit, LoadError> {
+fn vision_tower(section: &Section<'_>, activation: Activation, out: usize) -> Result<VitParts, LoadError> {
     section.refuse(&["attentional_pool"])?;
     if let Some(Value::Array(_)) = section.value("layers") {
         let reason =
@@ -267,7 +258,7 @@ fn vision_tower(
     };
     let image = section.pair("image_size", 224, 4096)?;
     let spec = VitSpec {
-        transformer: transformer(weights, section, activation, (width, heads))?,
+        transformer: transformer(section, activation, (width, heads))?,
         image,
         patch: section.pair("patch_size", 16, image.0.min(image.1))?,
         class_token: true,
@@ -275,25 +266,18 @@ fn vision_tower(
         norm_after_pooling: section.get_or("final_ln_after_pool", false)?,
     };
     let (high, wide) = spec.patch;
-    let norm = |part: &str| LayerNorm::load(weights, &format!("visual.{part}"), width, spec.transformer.eps);
-    let kernel = weights.take("visual.conv1.weight", &[width, 3, high, wide])?;
-    let class = weights.take("visual.class_embedding", &[width])?;
-    let positions = weights.take("visual.positional_embedding", &[spec.positions(), width])?;
-    let (class_row, patch_positions) = vit::split_positions(&positions, Some(&class));
-    Ok(Vit {
-        patch_embedding: PatchEmbedding::Linear(Linear::new(&kernel, width, 3 * high * wide, None)),
-        class_row,
-        patch_positions,
-        pre_norm: if section.get_or("no_ln_pre", false)? { None } else { Some(norm("ln_pre")?) },
-        blocks: Transformer::load(
-            weights,
-            |i| format!("visual.transformer.resblocks.{i}."),
-            &BlockNames::OPEN_CLIP,
-            spec.transformer.clone(),
-        )?,
-        post_norm: Some(norm("ln_post")?),
-        attention_pool: None,
-        head: Head::linear(Linear::load_transposed(weights, "visual.proj", (out, width))?),
+    let norm = |part: &str| NormParts::named(&format!("visual.{part}"), width, spec.transformer.eps);
+    Ok(VitParts {
+        patch: LinearParts::of(Source::whole("visual.conv1.weight", &[width, 3, high, wide]), None),
+        class: Some(Source::whole("visual.class_embedding", &[width])),
+        positions: Source::whole("visual.positional_embedding", &[spec.positions(), width]),
+        class_has_position: true,
+        pre_norm: if section.get_or("no_ln_pre", false)? { None } else { Some(norm("ln_pre")) },
+        blocks: BlockNames::OPEN_CLIP
+            .parts(|i| format!("visual.transformer.resblocks.{i}."), &spec.transformer),
+        post_norm: Some(norm("ln_post")),
+        pool: None,
+        head: vec![(LinearParts::of(Source::transposed("visual.proj", out, width), None), None)],
         spec,
     })
 }

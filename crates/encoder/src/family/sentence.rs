@@ -14,7 +14,6 @@ use crate::error::LoadError;
 use crate::json::Section;
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
 use crate::tower::TextTower;
-use crate::tower::layers::Head;
 use crate::tower::text::Pooling;
 use crate::weights::Weights;
 
@@ -37,7 +36,7 @@ pub(crate) fn load(
     let bert = BertConfig::from_section(&Section::top(CONFIG_FILE, config)?)?;
     weights.leave_out("pooler.");
     let pooler = Pooler::State(pooling(dir)?);
-    let tower = bert::tower(weights, "", &bert, pooler, Head(Vec::new()))?;
+    let tower = TextTower::assemble(weights, bert::tower("", &bert, pooler, Vec::new()))?;
     let rules = TextRules {
         context_length: Some(context(dir)?.min(tower.spec.context)),
         vocab_size: tower.spec.vocab_size,

@@ -3,28 +3,30 @@
 //! Owns: the names of its tensors and what its configuration means for the towers. Its text tower
 //! attends to padding and pools the last position, so that texts are always as long as the context.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::Parts;
+use super::blocks::BlockNames;
+use super::{Description, Vision, scalar};
 use crate::activation::Activation;
+use crate::anatomy::{LinearParts, NormParts, PoolParts, Source, TextParts, VitParts};
 use crate::config::CONFIG_FILE;
 use crate::error::LoadError;
 use crate::json::Section;
+use crate::precision::Precision;
 use crate::preprocess::{Preprocessing, ProcessorFamily};
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
-use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
 use crate::tower::text::{Attention, Pooling, TextSpec};
-use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, AttentionPool, PatchEmbedding, PoolParts, VitSpec};
-use crate::tower::{TextTower, VisionTower, Vit};
+use crate::tower::transformer::{NormOrder, TransformerSpec};
+use crate::tower::vit::{self, VitSpec};
 use crate::weights::Weights;
 
-pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
+pub(super) fn describe(dir: &Path, config: &Value, weights: &Weights) -> Result<Description, LoadError> {
     let top = Section::top(CONFIG_FILE, config)?;
-    let text = text_tower(weights, &top.section("text_config")?)?;
-    let vision = vision_tower(weights, &top.section("vision_config")?)?;
+    let text = text_tower(&top.section("text_config")?)?;
+    let vision = vision_tower(&top.section("vision_config")?)?;
     if text.out() != vision.out() {
         let reason = format!(
             "is {}, but the image tower gives {} dimensions; use the config.json of these weights",
@@ -41,17 +43,18 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         default_kind: Kind::Siglip,
         tokenizer_kwargs: None,
     };
-    Ok(Parts {
-        preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::Siglip, vision.spec.image)?,
-        tokenizer: TextTokenizer::from_dir(dir, &rules)?,
+    let image = vision.spec.image;
+    Ok(Description {
+        vision: Vision::Vit(Box::new(vision)),
         text,
-        vision: VisionTower::Vit(Box::new(vision)),
-        logit_scale: weights.scalar("logit_scale")?,
-        logit_bias: Some(weights.scalar("logit_bias")?),
+        logit_scale: scalar(weights, "logit_scale"),
+        logit_bias: Some(scalar(weights, "logit_bias")),
+        preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::Siglip, image)?,
+        tokenizer: TextTokenizer::from_dir(dir, &rules)?,
     })
 }
 
-fn transformer(weights: &Weights, section: &Section<'_>) -> Result<TransformerSpec, LoadError> {
+fn transformer(section: &Section<'_>) -> Result<TransformerSpec, LoadError> {
     let hidden = section.size("hidden_size", 768, (1, 1 << 16))?;
     let heads = section.size("num_attention_heads", 12, (1, 1 << 12))?;
     if !hidden.is_multiple_of(heads) {
@@ -67,12 +70,12 @@ fn transformer(weights: &Weights, section: &Section<'_>) -> Result<TransformerSp
         norm: NormOrder::Before,
         qkv_bias: true,
         layer_scale: false,
-        precision: weights.precision(),
+        precision: Precision::F32,
     })
 }
 
-fn text_tower(weights: &Weights, section: &Section<'_>) -> Result<TextTower, LoadError> {
-    let transformer = transformer(weights, section)?;
+fn text_tower(section: &Section<'_>) -> Result<TextParts, LoadError> {
+    let transformer = transformer(section)?;
     let hidden = transformer.hidden;
     let spec = TextSpec {
         vocab_size: section.size("vocab_size", 32_000, (1, 1 << 24))?,
@@ -83,31 +86,22 @@ fn text_tower(weights: &Weights, section: &Section<'_>) -> Result<TextTower, Loa
         transformer,
     };
     let out = section.size("projection_size", hidden, (1, diptych_core::limits::DIM_MAX))?;
-    let embeddings = "text_model.embeddings";
-    Ok(TextTower {
-        tokens: weights.take(&format!("{embeddings}.token_embedding.weight"), &[spec.vocab_size, hidden])?,
-        positions: weights
-            .take(&format!("{embeddings}.position_embedding.weight"), &[spec.context, hidden])?
-            .to_vec(),
+    let table = |part: &str, rows| {
+        Source::whole(format!("text_model.embeddings.{part}_embedding.weight"), &[rows, hidden])
+    };
+    Ok(TextParts {
+        tokens: table("token", spec.vocab_size),
+        positions: table("position", spec.context),
+        token_type: None,
         embedding_norm: None,
-        blocks: Transformer::load(
-            weights,
-            |i| format!("text_model.encoder.layers.{i}."),
-            &BlockNames::CLIP,
-            spec.transformer.clone(),
-        )?,
-        final_norm: Some(LayerNorm::load(
-            weights,
-            "text_model.final_layer_norm",
-            hidden,
-            spec.transformer.eps,
-        )?),
-        head: Head::linear(Linear::load(weights, "text_model.head", (out, hidden), Bias::With)?),
+        blocks: BlockNames::CLIP.parts(|i| format!("text_model.encoder.layers.{i}."), &spec.transformer),
+        final_norm: Some(NormParts::named("text_model.final_layer_norm", hidden, spec.transformer.eps)),
+        head: vec![(LinearParts::biased("text_model.head", (out, hidden)), None)],
         spec,
     })
 }
 
-fn vision_tower(weights: &Weights, section: &Section<'_>) -> Result<Vit, LoadError> {
+fn vision_tower(section: &Section<'_>) -> Result<VitParts, LoadError> {
     if !section.get_or("vision_use_head", true)? {
         let reason =
             "is false, but without its pooling head the model has no image embedding; use another checkpoint";
@@ -116,7 +110,7 @@ fn vision_tower(weights: &Weights, section: &Section<'_>) -> Result<Vit, LoadErr
     section.size("num_channels", 3, (3, 3))?;
     let image = section.pair("image_size", 224, 4096)?;
     let spec = VitSpec {
-        transformer: transformer(weights, section)?,
+        transformer: transformer(section)?,
         image,
         patch: section.pair("patch_size", 16, image.0.min(image.1))?,
         class_token: false,
@@ -125,51 +119,41 @@ fn vision_tower(weights: &Weights, section: &Section<'_>) -> Result<Vit, LoadErr
     };
     let hidden = spec.transformer.hidden;
     let (high, wide) = spec.patch;
-    let embeddings = "vision_model.embeddings";
-    let kernel = weights.take(&format!("{embeddings}.patch_embedding.weight"), &[hidden, 3, high, wide])?;
-    let bias = weights.take(&format!("{embeddings}.patch_embedding.bias"), &[hidden])?;
-    let positions =
-        weights.take(&format!("{embeddings}.position_embedding.weight"), &[spec.positions(), hidden])?;
-    let (class_row, patch_positions) = vit::split_positions(&positions, None);
-    Ok(Vit {
-        patch_embedding: PatchEmbedding::Linear(Linear::new(&kernel, hidden, 3 * high * wide, Some(&bias))),
-        class_row,
-        patch_positions,
+    let name = |part: &str| format!("vision_model.{part}");
+    let kernel = Source::whole(name("embeddings.patch_embedding.weight"), &[hidden, 3, high, wide]);
+    let bias = Source::whole(name("embeddings.patch_embedding.bias"), &[hidden]);
+    let positions = name("embeddings.position_embedding.weight");
+    Ok(VitParts {
+        patch: LinearParts::of(kernel, Some(bias)),
+        class: None,
+        positions: Source::whole(positions, &[spec.positions(), hidden]),
+        class_has_position: false,
         pre_norm: None,
-        blocks: Transformer::load(
-            weights,
-            |i| format!("vision_model.encoder.layers.{i}."),
-            &BlockNames::CLIP,
-            spec.transformer.clone(),
-        )?,
-        post_norm: Some(LayerNorm::load(
-            weights,
-            "vision_model.post_layernorm",
-            hidden,
-            spec.transformer.eps,
-        )?),
-        attention_pool: Some(attention_pool(weights, &spec.transformer)?),
-        head: Head(Vec::new()),
+        blocks: BlockNames::CLIP.parts(|i| name(&format!("encoder.layers.{i}.")), &spec.transformer),
+        post_norm: Some(NormParts::named(&name("post_layernorm"), hidden, spec.transformer.eps)),
+        pool: Some(pool(&spec.transformer)),
+        head: Vec::new(),
         spec,
     })
 }
 
 /// PyTorch's `MultiheadAttention` keeps the three projections in one matrix: the query's rows, which
 /// meet only the probe, then those of keys and values.
-fn attention_pool(weights: &Weights, spec: &TransformerSpec) -> Result<AttentionPool, LoadError> {
-    let hidden = spec.hidden;
-    let prefix = "vision_model.head.";
-    let weight = weights.take(&format!("{prefix}attention.in_proj_weight"), &[3 * hidden, hidden])?;
-    let bias = weights.take(&format!("{prefix}attention.in_proj_bias"), &[3 * hidden])?;
-    let (query, key_value) = weight.split_at(hidden * hidden);
-    let (query_bias, key_value_bias) = bias.split_at(hidden);
-    let parts = PoolParts {
-        probe: weights.take(&format!("{prefix}probe"), &[1, 1, hidden])?.to_vec(),
-        query: Linear::new(query, hidden, hidden, Some(query_bias)),
-        key_value: Linear::new(key_value, 2 * hidden, hidden, Some(key_value_bias)),
-        out: "attention.out_proj",
-        norm: "layernorm",
-        fc: ["mlp.fc1", "mlp.fc2"],
+fn pool(spec: &TransformerSpec) -> PoolParts {
+    let (hidden, inner) = (spec.hidden, spec.inner);
+    let name = |part: &str| format!("vision_model.head.{part}");
+    let projections = |rows: Range<usize>| {
+        let weight = Source::whole(name("attention.in_proj_weight"), &[3 * hidden, hidden]);
+        let bias = Source::whole(name("attention.in_proj_bias"), &[3 * hidden]);
+        LinearParts::of(weight.part(rows.clone()), Some(bias.part(rows)))
     };
-    AttentionPool::load(weights, prefix, parts, spec)
+    PoolParts {
+        probe: Source::whole(name("probe"), &[1, 1, hidden]),
+        query: projections(0..hidden),
+        key_value: projections(hidden..3 * hidden),
+        out: LinearParts::biased(&name("attention.out_proj"), (hidden, hidden)),
+        norm: NormParts::named(&name("layernorm"), hidden, spec.eps),
+        fc1: LinearParts::biased(&name("mlp.fc1"), (inner, hidden)),
+        fc2: LinearParts::biased(&name("mlp.fc2"), (hidden, inner)),
+    }
 }

@@ -4,17 +4,22 @@
 //! Owns: what a timm model name says that its tensors do not (heads, activation, epsilon, pooling),
 //! the names of the tensors, and OpenCLIP's heads on top. Sizes come from the tensors.
 
+use super::Vision;
+use super::blocks::BlockNames;
 use crate::activation::Activation;
+use crate::anatomy::{HeadParts, LinearParts, NormParts, PoolParts, Source, VitParts};
 use crate::error::LoadError;
 use crate::json::Section;
-use crate::tower::fastvit::{self, FastVit};
-use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
-use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, AttentionPool, PatchEmbedding, PoolParts, Pooling, VitSpec};
-use crate::tower::{ConvStem, VisionTower, Vit};
+use crate::precision::Precision;
+use crate::tower::ConvStem;
+use crate::tower::fastvit;
+use crate::tower::transformer::{NormOrder, TransformerSpec};
+use crate::tower::vit::{Pooling, VitSpec};
 use crate::weights::Weights;
 
 const TRUNK: &str = "visual.trunk.";
+/// Below [`TRUNK`], the convolutions that embed the patches of MobileCLIP-B.
+const STEM: &str = "patch_embed.backbone.";
 
 /// What a model name of timm stands for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,10 +84,10 @@ pub(super) fn vision_tower(
     weights: &Weights,
     section: &Section<'_>,
     out: usize,
-) -> Result<VisionTower, LoadError> {
+) -> Result<Vision, LoadError> {
     let model: String = section.get_or("timm_model_name", String::new())?;
     if fastvit::is_fastvit(&model) {
-        return fast_vit(weights, section, &model, out).map(|tower| VisionTower::FastVit(Box::new(tower)));
+        return fast_vit(section, model, out);
     }
     let Some(mut named) = named(&model) else {
         let reason = format!(
@@ -102,11 +107,15 @@ pub(super) fn vision_tower(
             return Err(section.error("timm_pool", reason));
         }
     }
-    vit(weights, section, named, out).map(|tower| VisionTower::Vit(Box::new(tower)))
+    let parts = Box::new(vit(weights, section, named, out)?);
+    Ok(match named.stem {
+        true => Vision::Stemmed { model, prefix: format!("{TRUNK}{STEM}"), parts },
+        false => Vision::Vit(parts),
+    })
 }
 
 /// Its pooling and its classifier are part of the network; OpenCLIP adds nothing.
-fn fast_vit(weights: &Weights, section: &Section<'_>, model: &str, out: usize) -> Result<FastVit, LoadError> {
+fn fast_vit(section: &Section<'_>, model: String, out: usize) -> Result<Vision, LoadError> {
     for (key, only) in [("timm_pool", "avg"), ("timm_proj", "")] {
         if let Some(found) = section.get::<String>(key)?
             && found != only
@@ -115,64 +124,49 @@ fn fast_vit(weights: &Weights, section: &Section<'_>, model: &str, out: usize) -
             return Err(section.error(key, reason));
         }
     }
-    FastVit::load(weights, TRUNK, model, section.pair("image_size", 224, 4096)?, out)
+    let image = section.pair("image_size", 224, 4096)?;
+    Ok(Vision::FastVit { model, prefix: TRUNK.to_owned(), image, out })
 }
 
-fn vit(weights: &Weights, section: &Section<'_>, named: Named, out: usize) -> Result<Vit, LoadError> {
+fn vit(weights: &Weights, section: &Section<'_>, named: Named, out: usize) -> Result<VitParts, LoadError> {
     let spec = spec(weights, section, named)?;
     let hidden = spec.transformer.hidden;
     let name = |part: &str| format!("{TRUNK}{part}");
-    let norm = |part: &str| LayerNorm::load(weights, &name(part), hidden, spec.transformer.eps);
-    let class = match spec.class_token {
-        true => Some(weights.take(&name("cls_token"), &[1, 1, hidden])?),
-        false => None,
-    };
-    let class = class.as_deref();
-    let (class_row, patch_positions) = if named.stem {
-        // The class token has no position of its own.
-        let positions = weights.take(&name("pos_embed"), &[1, spec.positions() - 1, hidden])?;
-        (class.map(<[f32]>::to_vec), positions.to_vec())
-    } else {
-        let positions = weights.take(&name("pos_embed"), &[1, spec.positions(), hidden])?;
-        vit::split_positions(&positions, class)
-    };
-    let pre_norm = weights.has(&name("norm_pre.weight"));
-    Ok(Vit {
-        patch_embedding: patch_embedding(weights, &spec, named)?,
-        class_row,
-        patch_positions,
-        pre_norm: if pre_norm { Some(norm("norm_pre")?) } else { None },
-        blocks: Transformer::load(
-            weights,
-            |i| name(&format!("blocks.{i}.")),
-            &BlockNames::TIMM,
-            spec.transformer.clone(),
-        )?,
-        post_norm: Some(norm(if spec.norm_after_pooling { "fc_norm" } else { "norm" })?),
-        attention_pool: match spec.pooling {
-            Pooling::Attention => Some(attention_pool(weights, &spec.transformer)?),
-            _ => None,
-        },
-        head: head(weights, section, hidden, out)?,
+    let norm = |part: &str| NormParts::named(&name(part), hidden, spec.transformer.eps);
+    // Behind a stem the class token has no position of its own.
+    let class_has_position = spec.class_token && !named.stem;
+    let (rows, columns) = spec.grid();
+    let positions = rows * columns + usize::from(class_has_position);
+    Ok(VitParts {
+        patch: patch(weights, &spec, named)?,
+        class: spec.class_token.then(|| Source::whole(name("cls_token"), &[1, 1, hidden])),
+        positions: Source::whole(name("pos_embed"), &[1, positions, hidden]),
+        class_has_position,
+        pre_norm: weights.has(&name("norm_pre.weight")).then(|| norm("norm_pre")),
+        blocks: BlockNames::TIMM.parts(|i| name(&format!("blocks.{i}.")), &spec.transformer),
+        post_norm: Some(norm(if spec.norm_after_pooling { "fc_norm" } else { "norm" })),
+        pool: (spec.pooling == Pooling::Attention).then(|| pool(&spec.transformer)),
+        head: head(section, hidden, out)?,
         spec,
     })
 }
 
-fn patch_embedding(weights: &Weights, spec: &VitSpec, named: Named) -> Result<PatchEmbedding, LoadError> {
+/// From patches to rows; behind a stem, from the windows of its last convolution.
+fn patch(weights: &Weights, spec: &VitSpec, named: Named) -> Result<LinearParts, LoadError> {
     let hidden = spec.transformer.hidden;
-    let name = |part: &str| format!("{TRUNK}patch_embed.{part}");
+    let name = |part: &str| format!("{TRUNK}{part}");
     if named.stem {
-        return ConvStem::load(weights, &name("backbone."), hidden)
-            .map(|stem| PatchEmbedding::Stem(Box::new(stem)));
+        let kernel = name(&format!("{STEM}2.conv.weight"));
+        let bias = Source::whole(name(&format!("{STEM}2.conv.bias")), &[hidden]);
+        let shape = weights.shape(&kernel)?;
+        return Ok(LinearParts::of(Source::whole(kernel, shape), Some(bias)));
     }
     let (high, wide) = spec.patch;
-    let kernel = weights.take(&name("proj.weight"), &[hidden, 3, high, wide])?;
+    let kernel = Source::whole(name("patch_embed.proj.weight"), &[hidden, 3, high, wide]);
     // Models with a norm before the blocks have no bias here.
-    let bias = match weights.has(&name("proj.bias")) {
-        true => Some(weights.take(&name("proj.bias"), &[hidden])?),
-        false => None,
-    };
-    Ok(PatchEmbedding::Linear(Linear::new(&kernel, hidden, 3 * high * wide, bias.as_deref())))
+    let bias = name("patch_embed.proj.bias");
+    let bias = weights.has(&bias).then(|| Source::whole(bias, &[hidden]));
+    Ok(LinearParts::of(kernel, bias))
 }
 
 fn spec(weights: &Weights, section: &Section<'_>, named: Named) -> Result<VitSpec, LoadError> {
@@ -210,7 +204,7 @@ fn spec(weights: &Weights, section: &Section<'_>, named: Named) -> Result<VitSpe
             norm: NormOrder::Before,
             qkv_bias: weights.has(&block(0, "attn.qkv.bias")),
             layer_scale: weights.has(&block(0, "ls1.gamma")),
-            precision: weights.precision(),
+            precision: Precision::F32,
         },
         image: section.pair("image_size", 224, 4096)?,
         patch,
@@ -230,24 +224,23 @@ fn last_of(weights: &Weights, name: &str) -> Result<usize, LoadError> {
 }
 
 /// OpenCLIP's projection, or timm's own classifier in its place.
-fn head(weights: &Weights, section: &Section<'_>, hidden: usize, out: usize) -> Result<Head, LoadError> {
-    let bias = if section.get_or("timm_proj_bias", false)? { Bias::With } else { Bias::Without };
+fn head(section: &Section<'_>, hidden: usize, out: usize) -> Result<HeadParts, LoadError> {
+    let layer = match section.get_or("timm_proj_bias", false)? {
+        true => LinearParts::biased,
+        false => LinearParts::unbiased,
+    };
     let kind = match section.is_null("timm_proj") {
         true => String::new(),
         false => section.get_or("timm_proj", "linear".to_owned())?,
     };
     Ok(match kind.as_str() {
-        "linear" => Head::linear(Linear::load(weights, "visual.head.proj", (out, hidden), bias)?),
+        "linear" => vec![(layer("visual.head.proj", (out, hidden)), None)],
         "mlp" => {
-            let fc1 = Linear::load(weights, "visual.head.mlp.fc1", (2 * out, hidden), Bias::With)?;
-            let fc2 = Linear::load(weights, "visual.head.mlp.fc2", (out, 2 * out), bias)?;
-            Head(vec![(fc1, Some(Activation::Gelu)), (fc2, None)])
+            let fc1 = LinearParts::biased("visual.head.mlp.fc1", (2 * out, hidden));
+            vec![(fc1, Some(Activation::Gelu)), (layer("visual.head.mlp.fc2", (out, 2 * out)), None)]
         }
-        "" => {
-            let name = format!("{TRUNK}head");
-            Head::linear(Linear::load(weights, &name, (out, hidden), Bias::With)?)
-        }
-        "none" if hidden == out => Head(Vec::new()),
+        "" => vec![(LinearParts::biased(&format!("{TRUNK}head"), (out, hidden)), None)],
+        "none" if hidden == out => Vec::new(),
         other => {
             let reason = format!("is '{other}', but known are linear, mlp and none");
             return Err(section.error("timm_proj", reason));
@@ -255,18 +248,18 @@ fn head(weights: &Weights, section: &Section<'_>, hidden: usize, out: usize) -> 
     })
 }
 
-fn attention_pool(weights: &Weights, spec: &TransformerSpec) -> Result<AttentionPool, LoadError> {
-    let hidden = spec.hidden;
-    let prefix = format!("{TRUNK}attn_pool.");
-    let parts = PoolParts {
-        probe: weights.take(&format!("{prefix}latent"), &[1, 1, hidden])?.to_vec(),
-        query: Linear::load(weights, &format!("{prefix}q"), (hidden, hidden), Bias::With)?,
-        key_value: Linear::load(weights, &format!("{prefix}kv"), (2 * hidden, hidden), Bias::With)?,
-        out: "proj",
-        norm: "norm",
-        fc: ["mlp.fc1", "mlp.fc2"],
-    };
-    AttentionPool::load(weights, &prefix, parts, spec)
+fn pool(spec: &TransformerSpec) -> PoolParts {
+    let (hidden, inner) = (spec.hidden, spec.inner);
+    let name = |part: &str| format!("{TRUNK}attn_pool.{part}");
+    PoolParts {
+        probe: Source::whole(name("latent"), &[1, 1, hidden]),
+        query: LinearParts::biased(&name("q"), (hidden, hidden)),
+        key_value: LinearParts::biased(&name("kv"), (2 * hidden, hidden)),
+        out: LinearParts::biased(&name("proj"), (hidden, hidden)),
+        norm: NormParts::named(&name("norm"), hidden, spec.eps),
+        fc1: LinearParts::biased(&name("mlp.fc1"), (inner, hidden)),
+        fc2: LinearParts::biased(&name("mlp.fc2"), (hidden, inner)),
+    }
 }
 
 #[cfg(test)]

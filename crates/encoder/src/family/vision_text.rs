@@ -8,24 +8,25 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::bert::{self, Pooler};
-use super::{Parts, hf_clip};
+use super::blocks::BlockNames;
+use super::{Description, Vision, hf_clip, scalar};
 use crate::activation::Activation;
+use crate::anatomy::{LinearParts, NormParts, Source, VitParts};
 use crate::config::{CONFIG_FILE, VisionConfig};
 use crate::error::LoadError;
 use crate::json::Section;
+use crate::precision::Precision;
 use crate::preprocess::{Preprocessing, ProcessorFamily};
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
-use crate::tower::layers::{Bias, Head, LayerNorm, Linear};
-use crate::tower::transformer::{BlockNames, NormOrder, Transformer, TransformerSpec};
-use crate::tower::vit::{self, PatchEmbedding, VitSpec};
-use crate::tower::{VisionTower, Vit};
+use crate::tower::transformer::{NormOrder, TransformerSpec};
+use crate::tower::vit::{self, VitSpec};
 use crate::weights::Weights;
 
-pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Parts, LoadError> {
+pub(super) fn describe(dir: &Path, config: &Value, weights: &Weights) -> Result<Description, LoadError> {
     let top = Section::top(CONFIG_FILE, config)?;
     let out = top.size("projection_dim", 512, (1, diptych_core::limits::DIM_MAX))?;
     let section = top.section("text_config")?;
-    let text = bert::projected(weights, &section, Pooler::Dense, out)?;
+    let text = bert::projected(&section, Pooler::Dense, out)?;
     let vision = vision_tower(weights, &top.section("vision_config")?, out)?;
     let rules = TextRules {
         context_length: Some(text.spec.context),
@@ -35,20 +36,21 @@ pub(super) fn load(dir: &Path, config: &Value, weights: &Weights) -> Result<Part
         default_kind: Kind::Bert,
         tokenizer_kwargs: None,
     };
-    Ok(Parts {
-        preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::VisionText, vision.spec.image)?,
-        tokenizer: TextTokenizer::from_dir(dir, &rules)?,
+    let image = vision.spec.image;
+    Ok(Description {
+        vision: Vision::Vit(Box::new(vision)),
         text,
-        vision: VisionTower::Vit(Box::new(vision)),
-        logit_scale: weights.scalar("logit_scale")?,
+        logit_scale: scalar(weights, "logit_scale"),
         logit_bias: None,
+        preprocessing: Preprocessing::from_dir(dir, ProcessorFamily::VisionText, image)?,
+        tokenizer: TextTokenizer::from_dir(dir, &rules)?,
     })
 }
 
-fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize) -> Result<Vit, LoadError> {
-    let projection = |hidden| Linear::load(weights, "visual_projection", (out, hidden), Bias::Without);
+fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize) -> Result<VitParts, LoadError> {
+    let projection = |hidden| LinearParts::unbiased("visual_projection", (out, hidden));
     match section.get::<String>("model_type")?.as_deref() {
-        None | Some("vit") => vit_tower(weights, section, projection),
+        None | Some("vit") => vit_tower(section, projection),
         Some("clip" | "clip_vision_model") => {
             // A whole CLIPConfig may stand here; its image tower is what counts.
             let inner = match section.value("vision_config") {
@@ -61,7 +63,8 @@ fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize) -> Result<
             let wrapped = "vision_model.vision_model.";
             let deep = weights.has(&format!("{wrapped}embeddings.class_embedding"));
             let prefix = if deep { wrapped } else { "vision_model." };
-            hf_clip::vision_tower(weights, prefix, &config, Head::linear(projection(config.hidden_size)?))
+            let head = vec![(projection(config.hidden_size), None)];
+            Ok(hf_clip::vision_tower(prefix, &config, head))
         }
         Some(kind) => {
             let reason = format!(
@@ -74,10 +77,9 @@ fn vision_tower(weights: &Weights, section: &Section<'_>, out: usize) -> Result<
 
 /// `ViTModel` with its pooler: a linear layer and an activation on the class token.
 fn vit_tower(
-    weights: &Weights,
     section: &Section<'_>,
-    projection: impl Fn(usize) -> Result<Linear, LoadError>,
-) -> Result<Vit, LoadError> {
+    projection: impl Fn(usize) -> LinearParts,
+) -> Result<VitParts, LoadError> {
     let hidden = section.size("hidden_size", 768, (1, 1 << 16))?;
     let heads = section.size("num_attention_heads", 12, (1, 1 << 12))?;
     if !hidden.is_multiple_of(heads) {
@@ -97,7 +99,7 @@ fn vit_tower(
             norm: NormOrder::Before,
             qkv_bias: section.get_or("qkv_bias", true)?,
             layer_scale: false,
-            precision: weights.precision(),
+            precision: Precision::F32,
         },
         image,
         patch: section.pair("patch_size", 16, image.0.min(image.1))?,
@@ -105,31 +107,24 @@ fn vit_tower(
         pooling: vit::Pooling::Class,
         norm_after_pooling: false,
     };
-    let embeddings = "vision_model.embeddings";
-    let kernel = format!("{embeddings}.patch_embeddings.projection");
+    let name = |part: &str| format!("vision_model.{part}");
+    let kernel = name("embeddings.patch_embeddings.projection");
     let (high, wide) = spec.patch;
-    let weight = weights.take(&format!("{kernel}.weight"), &[hidden, 3, high, wide])?;
-    let bias = weights.take(&format!("{kernel}.bias"), &[hidden])?;
-    let class = weights.take(&format!("{embeddings}.cls_token"), &[1, 1, hidden])?;
-    let positions =
-        weights.take(&format!("{embeddings}.position_embeddings"), &[1, spec.positions(), hidden])?;
-    let (class_row, patch_positions) = vit::split_positions(&positions, Some(&class));
-    let pooler = Linear::load(weights, "vision_model.pooler.dense", (hidden, hidden), Bias::With)?;
+    let weight = Source::whole(format!("{kernel}.weight"), &[hidden, 3, high, wide]);
+    let bias = Source::whole(format!("{kernel}.bias"), &[hidden]);
+    let pooler = LinearParts::biased(&name("pooler.dense"), (hidden, hidden));
     let pooler_act = section.activation("pooler_act", Activation::Tanh)?;
-    Ok(Vit {
-        patch_embedding: PatchEmbedding::Linear(Linear::new(&weight, hidden, 3 * high * wide, Some(&bias))),
-        class_row,
-        patch_positions,
+    let positions = name("embeddings.position_embeddings");
+    Ok(VitParts {
+        patch: LinearParts::of(weight, Some(bias)),
+        class: Some(Source::whole(name("embeddings.cls_token"), &[1, 1, hidden])),
+        positions: Source::whole(positions, &[1, spec.positions(), hidden]),
+        class_has_position: true,
         pre_norm: None,
-        blocks: Transformer::load(
-            weights,
-            |i| format!("vision_model.encoder.layer.{i}."),
-            &BlockNames::VIT,
-            spec.transformer.clone(),
-        )?,
-        post_norm: Some(LayerNorm::load(weights, "vision_model.layernorm", hidden, spec.transformer.eps)?),
-        attention_pool: None,
-        head: Head(vec![(pooler, Some(pooler_act)), (projection(hidden)?, None)]),
+        blocks: BlockNames::VIT.parts(|i| name(&format!("encoder.layer.{i}.")), &spec.transformer),
+        post_norm: Some(NormParts::named(&name("layernorm"), hidden, spec.transformer.eps)),
+        pool: None,
+        head: vec![(pooler, Some(pooler_act)), (projection(hidden), None)],
         spec,
     })
 }

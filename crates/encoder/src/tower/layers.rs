@@ -1,15 +1,17 @@
 //! The layers that all towers are made of, with their weights.
 //!
-//! Owns: linear layers packed for the matrix product, layer norms, and the heads that map a pooled
-//! state to the shared space. Does not own the arithmetic, which is `diptych_kernels`.
+//! Owns: taking the tensors that a description names and packing them for the matrix product, layer
+//! norms, and the heads that map a pooled state to the shared space. Does not own names, nor the
+//! arithmetic, which is `diptych_kernels`.
 
 use diptych_kernels::{
     Activation, Epilogue, PackedMatrix, QuantizedMatrix, Threads, layer_norm, linear, linear_q8,
 };
 
+use crate::anatomy::{HeadParts, LinearParts, NormParts};
 use crate::error::LoadError;
 use crate::precision::Precision;
-use crate::weights::{Floats, Weights};
+use crate::weights::Weights;
 
 /// `y = x W^T + b`, W being `[out, in]`.
 pub(crate) struct Linear {
@@ -22,86 +24,57 @@ enum Matrix {
     Int8(Box<QuantizedMatrix>),
 }
 
-/// Whether a linear layer has a bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bias {
-    With,
-    Without,
+impl Matrix {
+    /// Matrices of `input` columns, one below the other.
+    fn pack(stacked: &[&[f32]], input: usize, precision: Precision) -> Self {
+        match (precision, stacked) {
+            (Precision::F32, _) => {
+                let stacked: Vec<(&[f32], usize)> =
+                    stacked.iter().map(|values| (*values, values.len() / input)).collect();
+                Self::F32(PackedMatrix::concat(&stacked, input))
+            }
+            (Precision::Int8, [whole]) => {
+                Self::Int8(Box::new(QuantizedMatrix::quantize(whole, whole.len() / input, input)))
+            }
+            (Precision::Int8, _) => Self::pack(&[&stacked.concat()], input, precision),
+        }
+    }
 }
 
 impl Linear {
-    /// Takes `{name}.weight` and, where there is one, `{name}.bias`.
-    pub(crate) fn load(
-        weights: &Weights,
-        name: &str,
-        (out, input): (usize, usize),
-        bias: Bias,
-    ) -> Result<Self, LoadError> {
-        Self::load_in(weights, name, (out, input), bias, Precision::F32)
-    }
-
-    /// [`Linear::load`] with weights held as a block's are.
-    pub(crate) fn load_in(
-        weights: &Weights,
-        name: &str,
-        (out, input): (usize, usize),
-        bias: Bias,
-        precision: Precision,
-    ) -> Result<Self, LoadError> {
-        let weight = weights.take(&format!("{name}.weight"), &[out, input])?;
-        let bias = match bias {
-            Bias::With => Some(weights.take(&format!("{name}.bias"), &[out])?),
-            Bias::Without => None,
-        };
-        Ok(Self::with_precision(&weight, (out, input), bias.as_deref(), precision))
-    }
-
     /// From values that were taken already.
     pub(crate) fn new(weight: &[f32], out: usize, input: usize, bias: Option<&[f32]>) -> Self {
-        Self::with_precision(weight, (out, input), bias, Precision::F32)
-    }
-
-    /// [`Linear::new`] with weights held as a block's are.
-    pub(crate) fn with_precision(
-        weight: &[f32],
-        (out, input): (usize, usize),
-        bias: Option<&[f32]>,
-        precision: Precision,
-    ) -> Self {
-        let weight = match precision {
-            Precision::F32 => Matrix::F32(PackedMatrix::pack(weight, out, input)),
-            Precision::Int8 => Matrix::Int8(Box::new(QuantizedMatrix::quantize(weight, out, input))),
-        };
+        let weight = Matrix::F32(PackedMatrix::pack(weight, out, input));
         Self { weight, bias: bias.map(<[f32]>::to_vec) }
     }
 
-    /// Several layers over the same input as one.
-    pub(crate) fn joined(
-        parts: &[(Floats, usize)],
-        input: usize,
-        bias: Option<Vec<f32>>,
-        precision: Precision,
-    ) -> Self {
-        let parts: Vec<(&[f32], usize)> = parts.iter().map(|(weight, out)| (&**weight, *out)).collect();
-        match precision {
-            Precision::F32 => Self { weight: Matrix::F32(PackedMatrix::concat(&parts, input)), bias },
-            Precision::Int8 => {
-                let weight: Vec<&[f32]> = parts.iter().map(|(weight, _)| *weight).collect();
-                let out = parts.iter().map(|(_, out)| out).sum();
-                Self::with_precision(&weight.concat(), (out, input), bias.as_deref(), precision)
-            }
-        }
-    }
-
-    /// A matrix that is stored `[in, out]` and multiplied from the right.
-    pub(crate) fn load_transposed(
+    /// Takes the tensors of `parts`; several stacked ones become one product, a scale is multiplied in.
+    pub(crate) fn assemble(
         weights: &Weights,
-        name: &str,
-        (out, input): (usize, usize),
+        parts: &LinearParts,
+        precision: Precision,
     ) -> Result<Self, LoadError> {
-        let stored = weights.take(name, &[input, out])?;
-        let weight: Vec<f32> = (0..out * input).map(|i| stored[(i % input) * out + i / input]).collect();
-        Ok(Self::new(&weight, out, input, None))
+        let input = parts.input;
+        let mut bias = Vec::new();
+        for source in &parts.bias {
+            bias.extend_from_slice(&weights.rows(source)?);
+        }
+        let taken = parts.weight.iter().map(|source| weights.rows(source)).collect::<Result<Vec<_>, _>>()?;
+        let weight = match &parts.scale {
+            None => {
+                let stacked: Vec<&[f32]> = taken.iter().map(|values| &**values).collect();
+                Matrix::pack(&stacked, input, precision)
+            }
+            Some(scale) => {
+                let scale = weights.rows(scale)?;
+                bias.iter_mut().zip(&*scale).for_each(|(b, g)| *b *= g);
+                let rows = taken.iter().flat_map(|values| values.chunks_exact(input));
+                let scaled: Vec<f32> =
+                    rows.zip(&*scale).flat_map(|(row, g)| row.iter().map(move |w| w * g)).collect();
+                Matrix::pack(&[&scaled], input, precision)
+            }
+        };
+        Ok(Self { weight, bias: (!parts.bias.is_empty()).then_some(bias) })
     }
 
     /// Width of the output.
@@ -158,12 +131,12 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Takes `{name}.weight` and `{name}.bias`.
-    pub(crate) fn load(weights: &Weights, name: &str, width: usize, eps: f64) -> Result<Self, LoadError> {
+    /// Takes the tensors of `parts`.
+    pub(crate) fn assemble(weights: &Weights, parts: &NormParts) -> Result<Self, LoadError> {
         Ok(Self {
-            weight: weights.take(&format!("{name}.weight"), &[width])?.to_vec(),
-            bias: weights.take(&format!("{name}.bias"), &[width])?.to_vec(),
-            eps: eps as f32,
+            weight: weights.rows(&parts.weight)?.to_vec(),
+            bias: weights.rows(&parts.bias)?.to_vec(),
+            eps: parts.eps as f32,
         })
     }
 
@@ -181,12 +154,15 @@ impl LayerNorm {
 }
 
 /// From a pooled state to the shared space: layers one after another, each with its activation.
-pub(crate) struct Head(pub(crate) Vec<(Linear, Option<Activation>)>);
+pub(crate) struct Head(Vec<(Linear, Option<Activation>)>);
 
 impl Head {
-    /// One linear layer.
-    pub(crate) fn linear(layer: Linear) -> Self {
-        Self(vec![(layer, None)])
+    /// Takes the tensors of `parts`.
+    pub(crate) fn assemble(weights: &Weights, parts: &HeadParts) -> Result<Self, LoadError> {
+        let layer = |(layer, activation): &(LinearParts, _)| {
+            Ok((Linear::assemble(weights, layer, Precision::F32)?, *activation))
+        };
+        Ok(Self(parts.iter().map(layer).collect::<Result<_, LoadError>>()?))
     }
 
     /// Width of the output for an input of `width`.

@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::layers::{Head, LayerNorm};
 use super::transformer::{Transformer, TransformerSpec, Wanted};
 use super::{in_groups, mean_of_rows};
-use crate::weights::Floats;
+use crate::anatomy::{NormParts, TextParts};
+use crate::error::LoadError;
+use crate::weights::{Floats, Weights};
 
 /// What a position may look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,42 +69,31 @@ impl fmt::Display for Pooling {
 /// What decides the arithmetic of a text tower.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TextSpec {
+    /// The blocks.
     pub transformer: TransformerSpec,
+    /// Token ids are below this.
     pub vocab_size: usize,
     /// Longest sequence, special tokens included.
     pub context: usize,
+    /// What a position may look at.
     pub attention: Attention,
+    /// What stands for the text.
     pub pooling: Pooling,
     /// The id that pads; only of interest where ids come padded.
     pub pad_id: u32,
 }
 
-/// The text tower of a model.
-pub(crate) struct TextTower {
-    pub(crate) spec: TextSpec,
-    /// `[vocab, hidden]`.
-    pub(crate) tokens: Floats,
-    /// `[context, hidden]`, with everything else that every text gets added at a position.
-    pub(crate) positions: Vec<f32>,
-    pub(crate) embedding_norm: Option<LayerNorm>,
-    pub(crate) blocks: Transformer,
-    pub(crate) final_norm: Option<LayerNorm>,
-    pub(crate) head: Head,
-}
-
-impl TextTower {
-    /// Dimensions of the output.
-    pub(crate) fn out(&self) -> usize {
-        self.head.out(self.spec.transformer.hidden)
-    }
-
+impl TextSpec {
     /// The part of a sequence that decides its embedding: under a causal mask nothing after the
     /// pooled position can matter, and under a padding mask no pad does.
-    pub(crate) fn relevant<'a>(&self, ids: &'a [u32]) -> &'a [u32] {
-        match self.spec.attention {
+    ///
+    /// # Panics
+    /// If there are no ids.
+    pub fn relevant<'a>(&self, ids: &'a [u32]) -> &'a [u32] {
+        match self.attention {
             Attention::Full => ids,
             Attention::Masked => {
-                let end = ids.iter().rposition(|&id| id != self.spec.pad_id).map_or(1, |last| last + 1);
+                let end = ids.iter().rposition(|&id| id != self.pad_id).map_or(1, |last| last + 1);
                 &ids[..end.max(1)]
             }
             Attention::Causal => &ids[..=self.pooled_position(ids)],
@@ -110,8 +101,11 @@ impl TextTower {
     }
 
     /// The position whose final state stands for the text, where a single one does.
-    pub(crate) fn pooled_position(&self, ids: &[u32]) -> usize {
-        match self.spec.pooling {
+    ///
+    /// # Panics
+    /// If there are no ids.
+    pub fn pooled_position(&self, ids: &[u32]) -> usize {
+        match self.pooling {
             Pooling::FirstOf(end) => ids.iter().position(|&id| id == end).unwrap_or(0),
             Pooling::Argmax => {
                 let largest = ids.iter().max();
@@ -121,9 +115,56 @@ impl TextTower {
             Pooling::Last | Pooling::Mean => ids.len() - 1,
         }
     }
+}
+
+/// The text tower of a model.
+pub(crate) struct TextTower {
+    pub(crate) spec: TextSpec,
+    /// `[vocab, hidden]`.
+    tokens: Floats,
+    /// `[context, hidden]`, with everything else that every text gets added at a position.
+    positions: Vec<f32>,
+    embedding_norm: Option<LayerNorm>,
+    blocks: Transformer,
+    final_norm: Option<LayerNorm>,
+    head: Head,
+}
+
+impl TextTower {
+    /// Takes the tensors of `parts`.
+    ///
+    /// # Errors
+    /// [`LoadError`] naming the tensor.
+    pub(crate) fn assemble(weights: &Weights, parts: TextParts) -> Result<Self, LoadError> {
+        let transformer = parts.spec.transformer.with(weights);
+        let norm = |parts: &Option<NormParts>| {
+            parts.as_ref().map(|parts| LayerNorm::assemble(weights, parts)).transpose()
+        };
+        let mut positions = weights.rows(&parts.positions)?.to_vec();
+        if let Some(source) = &parts.token_type {
+            let kind = weights.rows(source)?;
+            for row in positions.chunks_exact_mut(transformer.hidden) {
+                row.iter_mut().zip(&*kind).for_each(|(p, t)| *p += t);
+            }
+        }
+        Ok(Self {
+            tokens: weights.rows(&parts.tokens)?,
+            positions,
+            embedding_norm: norm(&parts.embedding_norm)?,
+            blocks: Transformer::assemble(weights, &parts.blocks, transformer.clone())?,
+            final_norm: norm(&parts.final_norm)?,
+            head: Head::assemble(weights, &parts.head)?,
+            spec: TextSpec { transformer, ..parts.spec },
+        })
+    }
+
+    /// Dimensions of the output.
+    pub(crate) fn out(&self) -> usize {
+        self.head.out(self.spec.transformer.hidden)
+    }
 
     /// Projected, not normalised: `[texts, out]`, in order. Each sequence is what
-    /// [`TextTower::relevant`] leaves of it and not empty.
+    /// [`TextSpec::relevant`] leaves of it and not empty.
     pub(crate) fn forward(&self, sequences: &[&[u32]]) -> Vec<f32> {
         // Texts of like length share a group, so that little of it is padding.
         let mut order: Vec<usize> = (0..sequences.len()).collect();
@@ -155,7 +196,7 @@ impl TextTower {
                 let rows: Vec<usize> = sequences
                     .iter()
                     .enumerate()
-                    .map(|(i, ids)| i * longest + self.pooled_position(ids))
+                    .map(|(i, ids)| i * longest + self.spec.pooled_position(ids))
                     .collect();
                 self.blocks.forward(x, sequences.len(), mask, Wanted::Rows(&rows), threads)
             }

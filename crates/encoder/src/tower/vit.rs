@@ -9,10 +9,12 @@ use std::fmt;
 use diptych_kernels::{Activation, AttentionShape, Mask, Mat, MatMut, Threads, cross_attention};
 use serde::Serialize;
 
-use super::layers::{Bias, Head, LayerNorm, Linear};
+use super::layers::{Head, LayerNorm, Linear};
 use super::transformer::{Transformer, TransformerSpec, Wanted};
 use super::{ConvStem, in_groups, mean_of_rows};
+use crate::anatomy::{NormParts, PoolParts, VitParts};
 use crate::error::LoadError;
+use crate::precision::Precision;
 use crate::weights::Weights;
 
 /// What stands for an image.
@@ -40,12 +42,15 @@ impl fmt::Display for Pooling {
 /// What decides the arithmetic of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VitSpec {
+    /// The blocks.
     pub transformer: TransformerSpec,
     /// Height and width of the input in pixels.
     pub image: (usize, usize),
     /// Height and width of a patch in pixels.
     pub patch: (usize, usize),
+    /// Whether a learnt row comes before those of the patches.
     pub class_token: bool,
+    /// What stands for the image.
     pub pooling: Pooling,
     /// Whether the final norm comes after pooling instead of before.
     pub norm_after_pooling: bool,
@@ -53,18 +58,18 @@ pub struct VitSpec {
 
 impl VitSpec {
     /// Patches along the height and the width. Pixels beyond the last whole patch are not seen.
-    pub(crate) fn grid(&self) -> (usize, usize) {
+    pub fn grid(&self) -> (usize, usize) {
         (self.image.0 / self.patch.0, self.image.1 / self.patch.1)
     }
 
     /// Positions of the tower: all patches, and the class token if there is one.
-    pub(crate) fn positions(&self) -> usize {
+    pub fn positions(&self) -> usize {
         self.grid().0 * self.grid().1 + usize::from(self.class_token)
     }
 }
 
 /// From pixels to one row per patch.
-pub(crate) enum PatchEmbedding {
+enum PatchEmbedding {
     /// `[hidden, 3 * patch height * patch width]`: a convolution whose stride is its kernel.
     Linear(Linear),
     /// Several convolutions.
@@ -74,19 +79,72 @@ pub(crate) enum PatchEmbedding {
 /// The vision transformer of a model.
 pub(crate) struct Vit {
     pub(crate) spec: VitSpec,
-    pub(crate) patch_embedding: PatchEmbedding,
+    patch_embedding: PatchEmbedding,
     /// The class token with its position added.
-    pub(crate) class_row: Option<Vec<f32>>,
+    class_row: Option<Vec<f32>>,
     /// `[patches, hidden]`.
-    pub(crate) patch_positions: Vec<f32>,
-    pub(crate) pre_norm: Option<LayerNorm>,
-    pub(crate) blocks: Transformer,
-    pub(crate) post_norm: Option<LayerNorm>,
-    pub(crate) attention_pool: Option<AttentionPool>,
-    pub(crate) head: Head,
+    patch_positions: Vec<f32>,
+    pre_norm: Option<LayerNorm>,
+    blocks: Transformer,
+    post_norm: Option<LayerNorm>,
+    attention_pool: Option<AttentionPool>,
+    head: Head,
 }
 
 impl Vit {
+    /// Takes the tensors of `parts`.
+    ///
+    /// # Errors
+    /// [`LoadError`] naming the tensor.
+    pub(crate) fn assemble(weights: &Weights, parts: VitParts) -> Result<Self, LoadError> {
+        let patches = Linear::assemble(weights, &parts.patch, Precision::F32)?;
+        Self::behind(PatchEmbedding::Linear(patches), weights, parts)
+    }
+
+    /// [`Vit::assemble`] behind a stem of convolutions below `prefix`, the last of which is the
+    /// `patch` of `parts`.
+    pub(crate) fn assemble_behind_stem(
+        weights: &Weights,
+        prefix: &str,
+        parts: VitParts,
+    ) -> Result<Self, LoadError> {
+        let stem = ConvStem::load(weights, prefix, parts.spec.transformer.hidden)?;
+        Self::behind(PatchEmbedding::Stem(Box::new(stem)), weights, parts)
+    }
+
+    fn behind(
+        patch_embedding: PatchEmbedding,
+        weights: &Weights,
+        parts: VitParts,
+    ) -> Result<Self, LoadError> {
+        let transformer = parts.spec.transformer.with(weights);
+        let norm = |parts: &Option<NormParts>| {
+            parts.as_ref().map(|parts| LayerNorm::assemble(weights, parts)).transpose()
+        };
+        let positions = weights.rows(&parts.positions)?;
+        let class = parts.class.as_ref().map(|source| weights.rows(source)).transpose()?;
+        let own = if parts.class_has_position { transformer.hidden } else { 0 };
+        let (own, patch_positions) = positions.split_at(own);
+        let class_row = class.map(|class| match parts.class_has_position {
+            true => class.iter().zip(own).map(|(c, p)| c + p).collect(),
+            false => class.to_vec(),
+        });
+        let pool = parts.pool.as_ref();
+        Ok(Self {
+            patch_embedding,
+            class_row,
+            patch_positions: patch_positions.to_vec(),
+            pre_norm: norm(&parts.pre_norm)?,
+            blocks: Transformer::assemble(weights, &parts.blocks, transformer.clone())?,
+            post_norm: norm(&parts.post_norm)?,
+            attention_pool: pool
+                .map(|pool| AttentionPool::assemble(weights, pool, &transformer))
+                .transpose()?,
+            head: Head::assemble(weights, &parts.head)?,
+            spec: VitSpec { transformer, ..parts.spec },
+        })
+    }
+
     /// Dimensions of the output.
     pub(crate) fn out(&self) -> usize {
         self.head.out(self.spec.transformer.hidden)
@@ -166,20 +224,8 @@ impl Vit {
     }
 }
 
-/// What every image gets added: the class token with its position, if there is one, and the positions
-/// of the patches. `positions` is `[positions, hidden]`, the class token's first.
-pub(crate) fn split_positions(positions: &[f32], class: Option<&[f32]>) -> (Option<Vec<f32>>, Vec<f32>) {
-    match class {
-        None => (None, positions.to_vec()),
-        Some(class) => {
-            let (own, patches) = positions.split_at(class.len());
-            (Some(class.iter().zip(own).map(|(c, p)| c + p).collect()), patches.to_vec())
-        }
-    }
-}
-
 /// Multi-head attention of one learnt query over all positions, then a residual feed-forward layer.
-pub(crate) struct AttentionPool {
+struct AttentionPool {
     /// The projected query, the same for every image.
     query: Vec<f32>,
     key_value: Linear,
@@ -191,36 +237,17 @@ pub(crate) struct AttentionPool {
     activation: Activation,
 }
 
-/// The names of an attention pool's parts, which the libraries spell differently.
-pub(crate) struct PoolParts {
-    /// The learnt query, `hidden` values.
-    pub(crate) probe: Vec<f32>,
-    /// Maps the probe to the query.
-    pub(crate) query: Linear,
-    /// Keys and values in one product.
-    pub(crate) key_value: Linear,
-    pub(crate) out: &'static str,
-    pub(crate) norm: &'static str,
-    pub(crate) fc: [&'static str; 2],
-}
-
 impl AttentionPool {
-    /// Takes what `parts` does not hold already from below `prefix`.
-    pub(crate) fn load(
-        weights: &Weights,
-        prefix: &str,
-        parts: PoolParts,
-        spec: &TransformerSpec,
-    ) -> Result<Self, LoadError> {
-        let (hidden, inner) = (spec.hidden, spec.inner);
-        let name = |part: &str| format!("{prefix}{part}");
+    fn assemble(weights: &Weights, parts: &PoolParts, spec: &TransformerSpec) -> Result<Self, LoadError> {
+        let linear = |parts| Linear::assemble(weights, parts, Precision::F32);
+        let probe = weights.rows(&parts.probe)?;
         Ok(Self {
-            query: parts.query.forward(&parts.probe, 1, Threads::One),
-            key_value: parts.key_value,
-            out: Linear::load(weights, &name(parts.out), (hidden, hidden), Bias::With)?,
-            norm: LayerNorm::load(weights, &name(parts.norm), hidden, spec.eps)?,
-            fc1: Linear::load(weights, &name(parts.fc[0]), (inner, hidden), Bias::With)?,
-            fc2: Linear::load(weights, &name(parts.fc[1]), (hidden, inner), Bias::With)?,
+            query: linear(&parts.query)?.forward(&probe, 1, Threads::One),
+            key_value: linear(&parts.key_value)?,
+            out: linear(&parts.out)?,
+            norm: LayerNorm::assemble(weights, &parts.norm)?,
+            fc1: linear(&parts.fc1)?,
+            fc2: linear(&parts.fc2)?,
             heads: spec.heads,
             activation: spec.activation,
         })

@@ -5,9 +5,11 @@
 //! Widths, depths and the form come from the tensors. Does not own the forward pass.
 
 use super::super::convolution::{BatchNorm, Depthwise, Excite, Kernel};
-use super::super::layers::{Bias, LayerNorm, Linear};
+use super::super::layers::{LayerNorm, Linear};
 use super::{Block, Downsample, FastVit, FastVitSpec, HEAD_WIDTH, Mixer, Stage};
+use crate::anatomy::{LinearParts, NormParts};
 use crate::error::LoadError;
+use crate::precision::Precision;
 use crate::weights::Weights;
 
 const LAYER_NORM_EPS: f64 = 1e-5;
@@ -99,7 +101,11 @@ impl FastVit {
             stages,
             last: last.into_depthwise(1, width),
             last_excite: Excite::load(weights, &loader.name("final_conv.se"), 2 * width)?,
-            head: Linear::load(weights, &loader.name("head.fc"), (out, 2 * width), Bias::With)?,
+            head: Linear::assemble(
+                weights,
+                &LinearParts::biased(&loader.name("head.fc"), (out, 2 * width)),
+                Precision::F32,
+            )?,
             spec: FastVitSpec { model: named.name, image, widths, layers, reparameterized },
         })
     }
@@ -259,7 +265,8 @@ impl Loader<'_> {
         }
         let (norm, qkv) = match self.named.second_generation {
             true => {
-                let norm = LayerNorm::load(self.weights, &name("norm"), width, LAYER_NORM_EPS)?;
+                let norm = NormParts::named(&name("norm"), width, LAYER_NORM_EPS);
+                let norm = LayerNorm::assemble(self.weights, &norm)?;
                 (Some(norm), Linear::new(&qkv, 3 * width, width, None))
             }
             false => (None, after_norm(&qkv, &BatchNorm::load(self.weights, &name("norm"), width)?)),
