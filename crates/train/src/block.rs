@@ -8,8 +8,7 @@
 use diptych_kernels::{Mat, MatMut, matmul};
 
 use crate::ops::{
-    add_assign, add_bias, add_columns, fill_rows, layer_norm, layer_norm_backward, quick_gelu,
-    quick_gelu_backward, softmax, softmax_backward,
+    add_assign, add_bias, add_columns, layer_norm, layer_norm_backward, quick_gelu, softmax, softmax_backward,
 };
 use crate::params::{Init, Layout, Span};
 
@@ -189,7 +188,15 @@ impl Block {
             }
         }
         let (d_weight, d_bias) = self.norm1.0.pair_mut(self.norm1.1, grads);
-        layer_norm_backward(d, d_weight, d_bias, d_norm, x, self.norm1.0.of(params));
+        layer_norm_backward(
+            d,
+            d_weight,
+            d_bias,
+            d_norm,
+            x,
+            self.norm1.0.of(params),
+            crate::ops::LAYER_NORM_EPS,
+        );
     }
 
     /// Turns the gradient of the output into that of the middle of the residual stream.
@@ -205,20 +212,28 @@ impl Block {
         quick_gelu(act, &kept.hidden);
         let d_act = sized(&mut scratch.d_act, kept.hidden.len());
         linear_backward(d_act, grads, d, act, self.fc2, params, false);
-        quick_gelu_backward(d_act, &kept.hidden);
+        crate::ops::activation_backward(diptych_kernels::Activation::QuickGelu, d_act, &kept.hidden);
         let norm = sized(&mut scratch.norm, d.len());
         layer_norm(norm, &kept.mid, self.norm2.0.of(params), self.norm2.1.of(params));
         let d_norm = sized(&mut scratch.d_norm, d.len());
         linear_backward(d_norm, grads, d_act, norm, self.fc1, params, false);
         let (d_weight, d_bias) = self.norm2.0.pair_mut(self.norm2.1, grads);
-        layer_norm_backward(d, d_weight, d_bias, d_norm, &kept.mid, self.norm2.0.of(params));
+        layer_norm_backward(
+            d,
+            d_weight,
+            d_bias,
+            d_norm,
+            &kept.mid,
+            self.norm2.0.of(params),
+            crate::ops::LAYER_NORM_EPS,
+        );
     }
 }
 
 /// `out = x W^T + b`; the input width is `width`.
 fn linear(out: &mut [f32], x: &[f32], (weight, bias): (Span, Span), params: &[f32], width: usize) {
     let bias = bias.of(params);
-    fill_rows(out, bias);
+    crate::ops::fill_columns(out, bias.len(), 0, bias);
     add_product(out, x, weight.of(params), width, bias.len());
 }
 
@@ -241,7 +256,7 @@ fn linear_backward(
     let n = bias.of(params).len();
     let rows = dy.len() / n;
     let k = x.len() / rows;
-    add_columns(bias.of_mut(grads), dy);
+    add_columns(bias.of_mut(grads), dy, n, 0);
     matmul(MatMut::new(weight.of_mut(grads), k), (n, k, rows), Mat::new(dy, n).t(), Mat::new(x, k), true);
     matmul(MatMut::new(dx, k), (rows, k, n), Mat::new(dy, n), Mat::new(weight.of(params), k), add);
 }

@@ -22,6 +22,8 @@ mod recipe;
 mod report_views;
 mod run;
 mod sampler;
+#[allow(dead_code)]
+mod tape;
 mod tower;
 mod validation;
 mod vocabulary;

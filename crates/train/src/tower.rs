@@ -174,7 +174,15 @@ impl Tower {
         let mut d = vec![0f32; n * w];
         let (d_weight, d_bias) = self.final_norm.0.pair_mut(self.final_norm.1, grads);
         let last = &pass.stream[self.blocks.len()];
-        layer_norm_backward(&mut d, d_weight, d_bias, &d_pooled, last, self.final_norm.0.of(params));
+        layer_norm_backward(
+            &mut d,
+            d_weight,
+            d_bias,
+            &d_pooled,
+            last,
+            self.final_norm.0.of(params),
+            crate::ops::LAYER_NORM_EPS,
+        );
         let e = self.extent(pass);
         for (i, block) in self.blocks.iter().enumerate().rev() {
             let pick = self.pick_in(i, &pass.pick);
@@ -248,7 +256,15 @@ impl Tower {
             Entry::Patches { patch, class, weight, positions, norm, .. } => {
                 let mut d_embedded = vec![0f32; d.len()];
                 let (d_weight, d_bias) = norm.0.pair_mut(norm.1, grads);
-                layer_norm_backward(&mut d_embedded, d_weight, d_bias, d, &pass.embedded, norm.0.of(params));
+                layer_norm_backward(
+                    &mut d_embedded,
+                    d_weight,
+                    d_bias,
+                    d,
+                    &pass.embedded,
+                    norm.0.of(params),
+                    crate::ops::LAYER_NORM_EPS,
+                );
                 let (n, k) = (pass.tokens - 1, CHANNELS * patch * patch);
                 for (sample, rows) in d_embedded.chunks_exact(pass.tokens * w).enumerate() {
                     add_assign(positions.of_mut(grads), rows);
