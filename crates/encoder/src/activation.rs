@@ -3,7 +3,11 @@
 //! Owns: the spelling of `hidden_act`. Does not own the functions, which are `diptych_kernels`.
 
 pub use diptych_kernels::Activation;
-use serde::Serializer;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serializer};
+
+/// The names to suggest in errors.
+pub(crate) const KNOWN: &str = "quick_gelu, gelu, gelu_pytorch_tanh, relu, relu6, silu and tanh";
 
 /// The activation of a `hidden_act`; none for an unknown name. The transformers library has several
 /// names for the same function, some for different ways to compute it.
@@ -38,4 +42,12 @@ pub(crate) fn name(activation: Activation) -> &'static str {
 /// For `#[serde(serialize_with)]`.
 pub(crate) fn serialize<S: Serializer>(activation: &Activation, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(name(*activation))
+}
+
+/// For `#[serde(deserialize_with)]`.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Activation, D::Error> {
+    let found = String::deserialize(deserializer)?;
+    from_name(&found).ok_or_else(|| {
+        D::Error::custom(format!("'{found}' is no activation that is known; known are {KNOWN}"))
+    })
 }

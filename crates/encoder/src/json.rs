@@ -87,7 +87,7 @@ impl<'a> Section<'a> {
     pub(crate) fn activation(&self, key: &str, default: Activation) -> Result<Activation, LoadError> {
         let Some(name) = self.get::<String>(key)? else { return Ok(default) };
         activation::from_name(&name).ok_or_else(|| {
-            let known = "quick_gelu, gelu, gelu_pytorch_tanh, relu, relu6, silu and tanh";
+            let known = activation::KNOWN;
             self.error(key, format!("is '{name}', an activation that is not known; known are {known}"))
         })
     }

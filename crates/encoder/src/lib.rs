@@ -7,10 +7,12 @@
 mod activation;
 pub mod anatomy;
 mod checkpoint;
+mod compose;
 mod config;
 mod decode;
 mod error;
 mod family;
+mod head;
 mod jpeg;
 mod json;
 mod model;
@@ -25,10 +27,12 @@ mod weights;
 
 pub use activation::Activation;
 pub use checkpoint::{Checkpoint, WriteError};
+pub use compose::{ComposeError, ComposedSide, write_composed};
 pub use config::{CONFIG_FILE, ClipConfig, TextConfig, VisionConfig};
 pub use decode::decode;
 pub use error::LoadError;
 pub use family::{Family, clip_anatomy};
+pub use head::{Head, HeadError, HeadLayer, HeadSpec, HeadTensor};
 /// Decoded pixels: interleaved 8-bit RGB rows.
 pub use image::RgbImage;
 pub use model::DualEncoder;

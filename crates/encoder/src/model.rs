@@ -9,12 +9,14 @@ use std::path::Path;
 use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImage, PreparedText};
 
 use crate::error::LoadError;
-use crate::family::{Directory, Family, Parts};
+use crate::family::composed::Composition;
+use crate::family::{Directory, Family, Model, Parts};
+use crate::head::Head;
 use crate::precision::Precision;
 use crate::preprocess::Preprocessing;
 use crate::tokenizer::TextTokenizer;
 use crate::tower::TextTower;
-use crate::trunk::{image_rows, text_rows};
+use crate::trunk::{image_rows, text_rows, width_after};
 use crate::weights::Inventory;
 
 /// Both towers of one model, with its tokenizer and preprocessing.
@@ -24,6 +26,7 @@ use crate::weights::Inventory;
 pub struct DualEncoder {
     family: Family,
     parts: Parts,
+    composition: Composition,
     parameters: u64,
     model_id: ModelId,
 }
@@ -58,9 +61,10 @@ impl DualEncoder {
     /// See [`LoadError`].
     pub fn load_with(dir: &Path, precision: Precision) -> Result<Self, LoadError> {
         let directory = Directory::open(dir)?;
-        let (parts, inventory) = directory.read(precision)?;
-        let model_id = model_id(directory.family, &inventory, &parts)?;
-        Ok(Self { family: directory.family, parts, parameters: inventory.parameters, model_id })
+        let Model { parts, composition, inventory } = directory.read(precision)?;
+        let model_id = model_id(directory.family, &inventory, &parts, &composition)?;
+        let parameters = inventory.parameters + composition.parameters;
+        Ok(Self { family: directory.family, parts, composition, parameters, model_id })
     }
 
     /// The family it belongs to.
@@ -110,7 +114,9 @@ impl DualEncoder {
             ("logit scale", format!("exp({logit_scale:.4}) = {:.2}{bias}", logit_scale.exp())),
         ];
         lines.extend(vision.describe());
+        lines.extend(describe_heads(&self.composition.image));
         lines.extend(describe_text_tower(text, tokenizer));
+        lines.extend(describe_heads(&self.composition.text));
         lines.extend(preprocessing.describe());
         lines.extend(describe_tokenizer(tokenizer));
         lines
@@ -128,7 +134,7 @@ impl DualEncoder {
     }
 
     fn embed_sequences(&self, sequences: &[&[u32]]) -> Result<Vec<Embedding>, EncodeError> {
-        to_embeddings(text_rows(&self.parts.text, sequences)?, self.dim())
+        to_embeddings(text_rows(&self.parts.text, &self.composition.text, sequences)?, self.dim())
     }
 }
 
@@ -138,7 +144,7 @@ impl Encode for DualEncoder {
     }
 
     fn dim(&self) -> usize {
-        self.parts.vision.out()
+        width_after(&self.composition.image, self.parts.vision.out())
     }
 
     fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, EncodeError> {
@@ -158,7 +164,7 @@ impl Encode for DualEncoder {
     }
 
     fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
-        to_embeddings(image_rows(&self.parts.vision, images)?, self.dim())
+        to_embeddings(image_rows(&self.parts.vision, &self.composition.image, images)?, self.dim())
     }
 
     fn encode_texts(&self, texts: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError> {
@@ -179,9 +185,14 @@ fn to_embeddings(rows: Vec<f32>, dim: usize) -> Result<Vec<Embedding>, EncodeErr
 /// A digest over everything that decides an embedding: weights in name order, what the configuration
 /// means for the towers, preprocessing and tokenizer, each in canonical form. How the weights are split
 /// into files and how the settings are spelled makes no difference.
-fn model_id(family: Family, inventory: &Inventory, parts: &Parts) -> Result<ModelId, LoadError> {
+fn model_id(
+    family: Family,
+    inventory: &Inventory,
+    parts: &Parts,
+    composition: &Composition,
+) -> Result<ModelId, LoadError> {
     let json = |spec: Result<String, serde_json::Error>| spec.expect("plain numbers and strings serialise");
-    let fields = [
+    let mut fields = vec![
         ("family", family.to_string()),
         ("weights", inventory.digest.to_string()),
         ("text", json(serde_json::to_string(&parts.text.spec))),
@@ -189,6 +200,9 @@ fn model_id(family: Family, inventory: &Inventory, parts: &Parts) -> Result<Mode
         ("preprocessing", parts.preprocessing.to_json()),
         ("tokenizer", parts.tokenizer.definition()?),
     ];
+    if family == Family::Composed {
+        fields.push(("composition", composition.identity.clone()));
+    }
     Ok(ModelId(digest_of("diptych model 2\n", &fields)))
 }
 
@@ -215,6 +229,11 @@ pub(crate) fn describe_text_tower(
         ("  input", format!("{context} tokens of {known} known, {}", spec.attention)),
         ("  pooling", spec.pooling.to_string()),
     ]
+}
+
+/// What there is to know about the heads on a tower.
+pub(crate) fn describe_heads(heads: &[Head]) -> impl Iterator<Item = (&'static str, String)> {
+    heads.iter().map(|head| ("  head", head.spec().to_string()))
 }
 
 /// What there is to know about a tokenizer.

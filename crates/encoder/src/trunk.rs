@@ -11,26 +11,39 @@ use std::path::{Path, PathBuf};
 
 use diptych_core::{Digest, EncodeError, PreparedImage, PreparedText};
 use image::RgbImage;
+use serde_json::Value;
 
 use crate::config::CONFIG_FILE;
 use crate::error::LoadError;
-use crate::family::{Directory, OPEN_CLIP_CONFIG_FILE, Parts, read_json, sentence};
+use crate::family::{Directory, Family, Model, OPEN_CLIP_CONFIG_FILE, Parts, read_json, sentence};
+use crate::head::Head;
 use crate::json::Section;
-use crate::model::{describe_text_tower, describe_tokenizer, digest_of, grouped};
+use crate::model::{describe_heads, describe_text_tower, describe_tokenizer, digest_of, grouped};
 use crate::precision::Precision;
-use crate::preprocess::Preprocessing;
-use crate::tokenizer::TextTokenizer;
+use crate::preprocess::{PREPROCESSOR_FILE, PROCESSOR_FILE, Preprocessing};
+use crate::tokenizer::{TOKENIZER_FILES, TextTokenizer};
 use crate::tower::{MobileNet, TextTower, VisionTower, mobilenet};
-use crate::weights::{HUGGING_FACE_FILES, Inventory, Weights};
+use crate::weights::{HUGGING_FACE_FILES, Inventory, WEIGHTS_FILE, Weights};
 
 /// The `model_type` of a MobileNetV2's `config.json`.
 pub(crate) const MOBILENET_TYPE: &str = "mobilenet_v2";
 /// What torchvision's preset for these weights makes of an image: the shorter side, and the crop.
 const MOBILENET_SIZES: (usize, usize) = (256, 224);
+/// What may stand beside weights and tokenizer in a model's directory.
+const SETTINGS_FILES: [&str; 6] = [
+    CONFIG_FILE,
+    OPEN_CLIP_CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    PROCESSOR_FILE,
+    sentence::POOLING_FILE,
+    sentence::SENTENCE_FILE,
+];
 
 /// An image tower that gives features: rows that a head maps to a shared space.
 pub struct ImageTrunk {
     pub(crate) tower: VisionTower,
+    /// Of a composed model, first to last.
+    pub(crate) heads: Vec<Head>,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) info: Info,
 }
@@ -38,6 +51,8 @@ pub struct ImageTrunk {
 /// A text tower that gives features.
 pub struct TextTrunk {
     pub(crate) tower: TextTower,
+    /// Of a composed model, first to last.
+    pub(crate) heads: Vec<Head>,
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) info: Info,
 }
@@ -60,7 +75,7 @@ impl ImageTrunk {
     /// # Errors
     /// See [`LoadError`]; also when there is no image tower.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        open(path, Precision::F32)?.image.ok_or_else(|| {
+        open(path, Precision::F32, 0)?.image.ok_or_else(|| {
             let reason = "is a text encoder without an image tower; give a dual encoder or a MobileNetV2";
             wrong_type(format!("'{}' {reason}", sentence::MODEL_TYPE))
         })
@@ -68,7 +83,7 @@ impl ImageTrunk {
 
     /// Values per row of features.
     pub fn width(&self) -> usize {
-        self.tower.out()
+        width_after(&self.heads, self.tower.out())
     }
 
     /// A digest over everything that decides features: weights, sizes and options, preprocessing. How the
@@ -109,13 +124,14 @@ impl ImageTrunk {
     /// # Errors
     /// [`EncodeError::Model`] when an image was prepared for another model.
     pub fn features(&self, images: &[PreparedImage]) -> Result<Vec<f32>, EncodeError> {
-        image_rows(&self.tower, images)
+        image_rows(&self.tower, &self.heads, images)
     }
 
     /// What there is to know about it: labels with what belongs to them, in reading order.
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         let mut lines = self.info.describe(self.width());
         lines.extend(self.tower.describe());
+        lines.extend(describe_heads(&self.heads));
         lines.extend(self.preprocessing.describe());
         lines
     }
@@ -130,7 +146,7 @@ impl TextTrunk {
     /// # Errors
     /// See [`LoadError`]; also when there is no text tower.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        open(path, Precision::F32)?.text.ok_or_else(|| {
+        open(path, Precision::F32, 0)?.text.ok_or_else(|| {
             let reason = "is an image network without a text tower; give a dual encoder or a BERT";
             wrong_type(format!("'{MOBILENET_TYPE}' {reason}"))
         })
@@ -138,7 +154,7 @@ impl TextTrunk {
 
     /// Values per row of features.
     pub fn width(&self) -> usize {
-        self.tower.out()
+        width_after(&self.heads, self.tower.out())
     }
 
     /// A digest over everything that decides features: weights, sizes and options, the tokenizer. How the
@@ -172,13 +188,14 @@ impl TextTrunk {
     /// [`EncodeError::Model`] when a text was prepared for another model.
     pub fn features(&self, texts: &[PreparedText]) -> Result<Vec<f32>, EncodeError> {
         let sequences: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
-        text_rows(&self.tower, &sequences)
+        text_rows(&self.tower, &self.heads, &sequences)
     }
 
     /// What there is to know about it: labels with what belongs to them, in reading order.
     pub fn describe(&self) -> Vec<(&'static str, String)> {
         let mut lines = self.info.describe(self.width());
         lines.extend(describe_text_tower(&self.tower, &self.tokenizer));
+        lines.extend(describe_heads(&self.heads));
         lines.extend(describe_tokenizer(&self.tokenizer));
         lines
     }
@@ -199,10 +216,29 @@ impl Info {
 pub(crate) struct Opened {
     pub(crate) image: Option<ImageTrunk>,
     pub(crate) text: Option<TextTrunk>,
+    /// Number of weights in all.
+    pub(crate) parameters: u64,
+    /// What makes the same model in another directory.
+    pub(crate) files: Vec<TrunkFile>,
 }
 
-/// Opens whatever a path holds.
-pub(crate) fn open(path: &Path, precision: Precision) -> Result<Opened, LoadError> {
+/// A file of a model.
+#[derive(Debug)]
+pub(crate) struct TrunkFile {
+    /// Its place within the model's directory.
+    pub(crate) to: PathBuf,
+    pub(crate) content: Content,
+}
+
+/// Where the bytes of a file come from.
+#[derive(Debug)]
+pub(crate) enum Content {
+    File(PathBuf),
+    Text(String),
+}
+
+/// Opens whatever a path holds; it lies within `depth` composed models.
+pub(crate) fn open(path: &Path, precision: Precision, depth: usize) -> Result<Opened, LoadError> {
     if path.is_file() {
         return open_mobilenet(path.to_owned(), precision);
     }
@@ -214,22 +250,46 @@ pub(crate) fn open(path: &Path, precision: Precision) -> Result<Opened, LoadErro
         let config = read_json(path, CONFIG_FILE, "the model's config.json")?;
         match Section::top(CONFIG_FILE, &config)?.get::<String>("model_type")?.as_deref() {
             Some(MOBILENET_TYPE) => return open_mobilenet(weights_file(path)?, precision),
-            Some(sentence::MODEL_TYPE) => {
-                let mut weights = Weights::open_file(weights_file(path)?, precision)?;
-                let (tower, tokenizer) = sentence::load(path, &config, &mut weights)?;
-                let text = TextTrunk::new("sentence encoder (BERT)", tower, tokenizer, &weights.finish()?)?;
-                return Ok(Opened { image: None, text: Some(text) });
-            }
+            Some(sentence::MODEL_TYPE) => return open_sentence(path, &config, precision),
             _ => {}
         }
     }
-    let directory = Directory::open(path)?;
-    let (parts, inventory) = directory.read(precision)?;
+    open_dual(path, precision, depth)
+}
+
+/// The towers of a dual encoder.
+fn open_dual(path: &Path, precision: Precision, depth: usize) -> Result<Opened, LoadError> {
+    let directory = Directory::open_within(path, depth)?;
+    let Model { parts, composition, inventory } = directory.read(precision)?;
     let Parts { text, vision, preprocessing, tokenizer, .. } = parts;
-    let family = directory.family.to_string();
+    let mut identity =
+        vec![("family", directory.family.to_string()), ("weights", inventory.digest.to_string())];
+    if directory.family == Family::Composed {
+        identity.push(("composition", composition.identity));
+    }
+    let mut files = copies(path, &inventory, false);
+    files.extend(composition.files);
+    let parameters = inventory.parameters + composition.parameters;
     Ok(Opened {
-        image: Some(ImageTrunk::new(&family, vision, preprocessing, &inventory)),
-        text: Some(TextTrunk::new(&family, text, tokenizer, &inventory)?),
+        image: Some(ImageTrunk::new(identity.clone(), vision, composition.image, preprocessing, parameters)),
+        text: Some(TextTrunk::new(identity, text, composition.text, tokenizer, parameters)?),
+        parameters,
+        files,
+    })
+}
+
+fn open_sentence(path: &Path, config: &Value, precision: Precision) -> Result<Opened, LoadError> {
+    let mut weights = Weights::open_file(weights_file(path)?, precision)?;
+    let (tower, tokenizer) = sentence::load(path, config, &mut weights)?;
+    let inventory = weights.finish()?;
+    let identity =
+        vec![("family", "sentence encoder (BERT)".to_owned()), ("weights", inventory.digest.to_string())];
+    let parameters = inventory.parameters;
+    Ok(Opened {
+        image: None,
+        text: Some(TextTrunk::new(identity, tower, Vec::new(), tokenizer, parameters)?),
+        parameters,
+        files: copies(path, &inventory, true),
     })
 }
 
@@ -247,45 +307,71 @@ fn open_mobilenet(file: PathBuf, precision: Precision) -> Result<Opened, LoadErr
     let tower = VisionTower::MobileNet(Box::new(MobileNet::load(&weights)?));
     let (resize, crop) = MOBILENET_SIZES;
     let preprocessing = Preprocessing::torchvision(resize, crop);
-    let image = ImageTrunk::new("torchvision MobileNetV2", tower, preprocessing, &weights.finish()?);
-    Ok(Opened { image: Some(image), text: None })
+    let inventory = weights.finish()?;
+    let identity =
+        vec![("family", "torchvision MobileNetV2".to_owned()), ("weights", inventory.digest.to_string())];
+    let config = format!("{{\n  \"model_type\": \"{MOBILENET_TYPE}\"\n}}\n");
+    let mut files = copies(Path::new(""), &inventory, true);
+    files.push(TrunkFile { to: PathBuf::from(CONFIG_FILE), content: Content::Text(config) });
+    let parameters = inventory.parameters;
+    Ok(Opened {
+        image: Some(ImageTrunk::new(identity, tower, Vec::new(), preprocessing, parameters)),
+        text: None,
+        parameters,
+        files,
+    })
+}
+
+/// The files of a model, of all that its directory may hold. With `rename`, a single file of weights gets
+/// the usual name.
+fn copies(dir: &Path, inventory: &Inventory, rename: bool) -> Vec<TrunkFile> {
+    let file = |to: PathBuf, from: PathBuf| TrunkFile { to, content: Content::File(from) };
+    let mut files = Vec::new();
+    if !dir.as_os_str().is_empty() {
+        let present =
+            SETTINGS_FILES.iter().copied().chain(TOKENIZER_FILES).filter(|name| dir.join(name).exists());
+        files.extend(present.map(|name| file(PathBuf::from(name), dir.join(name))));
+    }
+    for from in &inventory.files {
+        let safetensors = from.extension().is_some_and(|extension| extension == "safetensors");
+        let to = match from.file_name() {
+            _ if rename && safetensors && inventory.files.len() == 1 => PathBuf::from(WEIGHTS_FILE),
+            Some(name) => PathBuf::from(name),
+            None => continue,
+        };
+        files.push(file(to, from.clone()));
+    }
+    files
 }
 
 impl ImageTrunk {
-    fn new(family: &str, tower: VisionTower, preprocessing: Preprocessing, inventory: &Inventory) -> Self {
-        let digest = digest_of(
-            "diptych image trunk 1\n",
-            &[
-                ("family", family.to_owned()),
-                ("weights", inventory.digest.to_string()),
-                ("vision", tower.spec_json()),
-                ("preprocessing", preprocessing.to_json()),
-            ],
-        );
-        let info = Info { family: family.to_owned(), digest, parameters: inventory.parameters };
-        Self { tower, preprocessing, info }
+    fn new(
+        mut identity: Vec<(&'static str, String)>,
+        tower: VisionTower,
+        heads: Vec<Head>,
+        preprocessing: Preprocessing,
+        parameters: u64,
+    ) -> Self {
+        let family = identity[0].1.clone();
+        identity.extend([("vision", tower.spec_json()), ("preprocessing", preprocessing.to_json())]);
+        let digest = digest_of("diptych image trunk 1\n", &identity);
+        Self { tower, heads, preprocessing, info: Info { family, digest, parameters } }
     }
 }
 
 impl TextTrunk {
     fn new(
-        family: &str,
+        mut identity: Vec<(&'static str, String)>,
         tower: TextTower,
+        heads: Vec<Head>,
         tokenizer: TextTokenizer,
-        inventory: &Inventory,
+        parameters: u64,
     ) -> Result<Self, LoadError> {
+        let family = identity[0].1.clone();
         let spec = serde_json::to_string(&tower.spec).expect("plain numbers and strings serialise");
-        let digest = digest_of(
-            "diptych text trunk 1\n",
-            &[
-                ("family", family.to_owned()),
-                ("weights", inventory.digest.to_string()),
-                ("text", spec),
-                ("tokenizer", tokenizer.definition()?),
-            ],
-        );
-        let info = Info { family: family.to_owned(), digest, parameters: inventory.parameters };
-        Ok(Self { tower, tokenizer, info })
+        identity.extend([("text", spec), ("tokenizer", tokenizer.definition()?)]);
+        let digest = digest_of("diptych text trunk 1\n", &identity);
+        Ok(Self { tower, heads, tokenizer, info: Info { family, digest, parameters } })
     }
 }
 
@@ -323,7 +409,7 @@ fn only_safetensors(dir: &Path, begins: &str) -> Result<PathBuf, LoadError> {
             } else {
                 "a dual encoder's or BERT's configuration with its weights, or torchvision's mobilenet_v2*.safetensors,"
             };
-            let name = if begins.is_empty() { crate::weights::WEIGHTS_FILE } else { CONFIG_FILE };
+            let name = if begins.is_empty() { WEIGHTS_FILE } else { CONFIG_FILE };
             Err(LoadError::MissingFile { path: dir.join(name), what })
         }
         several => Err(LoadError::Weights {
@@ -338,7 +424,11 @@ fn wrong_type(reason: String) -> LoadError {
 }
 
 /// Rows of an image tower, after a look at what goes in.
-pub(crate) fn image_rows(tower: &VisionTower, images: &[PreparedImage]) -> Result<Vec<f32>, EncodeError> {
+pub(crate) fn image_rows(
+    tower: &VisionTower,
+    heads: &[Head],
+    images: &[PreparedImage],
+) -> Result<Vec<f32>, EncodeError> {
     let (height, width) = tower.image();
     if let Some(image) = images.iter().find(|image| image.values.len() != 3 * height * width) {
         let reason = format!(
@@ -348,13 +438,26 @@ pub(crate) fn image_rows(tower: &VisionTower, images: &[PreparedImage]) -> Resul
         return Err(EncodeError::Model { reason });
     }
     let images: Vec<&[f32]> = images.iter().map(|image| &*image.values).collect();
-    Ok(tower.forward(&images))
+    Ok(through(heads, tower.forward(&images)))
 }
 
 /// Rows of a text tower, after a look at what goes in.
-pub(crate) fn text_rows(tower: &TextTower, sequences: &[&[u32]]) -> Result<Vec<f32>, EncodeError> {
+pub(crate) fn text_rows(
+    tower: &TextTower,
+    heads: &[Head],
+    sequences: &[&[u32]],
+) -> Result<Vec<f32>, EncodeError> {
     let relevant = sequences.iter().map(|ids| relevant(tower, ids)).collect::<Result<Vec<_>, _>>()?;
-    Ok(tower.forward(&relevant))
+    Ok(through(heads, tower.forward(&relevant)))
+}
+
+/// Width of a tower's rows after its heads.
+pub(crate) fn width_after(heads: &[Head], tower: usize) -> usize {
+    heads.last().map_or(tower, Head::out)
+}
+
+fn through(heads: &[Head], rows: Vec<f32>) -> Vec<f32> {
+    heads.iter().fold(rows, |rows, head| head.forward(&rows))
 }
 
 /// The checked sequence, without what cannot matter.

@@ -8,6 +8,7 @@
 mod bert;
 mod blocks;
 mod chinese_clip;
+pub(crate) mod composed;
 mod hf_clip;
 mod open_clip;
 pub(crate) mod sentence;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use self::composed::Composition;
 pub use self::hf_clip::clip_anatomy;
 use crate::anatomy::{Anatomy, Source, TextParts, VisionParts, VitParts};
 use crate::config::CONFIG_FILE;
@@ -49,6 +51,9 @@ pub enum Family {
     /// OpenCLIP's own format: towers of its own, or image towers of timm (BiomedCLIP, MobileCLIP, SigLIP)
     /// and text towers of BERT's kind.
     OpenClip,
+    /// Diptych's own: frozen towers of any of these, of MobileNetV2 or of sentence encoders, under trained
+    /// heads.
+    Composed,
 }
 
 impl fmt::Display for Family {
@@ -59,6 +64,7 @@ impl fmt::Display for Family {
             Self::ChineseClip => "Hugging Face ChineseCLIPModel",
             Self::VisionTextDualEncoder => "Hugging Face VisionTextDualEncoderModel",
             Self::OpenClip => "OpenCLIP",
+            Self::Composed => "Diptych composed",
         })
     }
 }
@@ -165,6 +171,15 @@ pub(crate) struct Directory<'a> {
     path: &'a Path,
     pub(crate) family: Family,
     config: Value,
+    /// How many composed models it lies within.
+    depth: usize,
+}
+
+/// A model as read.
+pub(crate) struct Model {
+    pub(crate) parts: Parts,
+    pub(crate) composition: Composition,
+    pub(crate) inventory: Inventory,
 }
 
 impl<'a> Directory<'a> {
@@ -174,11 +189,16 @@ impl<'a> Directory<'a> {
     /// # Errors
     /// [`LoadError::MissingFile`] or [`LoadError::Config`] for a family that is not known.
     pub(crate) fn open(path: &'a Path) -> Result<Self, LoadError> {
+        Self::open_within(path, 0)
+    }
+
+    /// [`Directory::open`] of a directory that lies within `depth` composed models.
+    pub(crate) fn open_within(path: &'a Path, depth: usize) -> Result<Self, LoadError> {
         let has = |name: &str| path.join(name).exists();
         let hugging_face = has(CONFIG_FILE) && HUGGING_FACE_FILES.iter().any(|name| has(name));
         if has(OPEN_CLIP_CONFIG_FILE) && (!hugging_face || !names_a_family(path)) {
             let config = read_json(path, OPEN_CLIP_CONFIG_FILE, "OpenCLIP's configuration")?;
-            return Ok(Self { path, family: Family::OpenClip, config });
+            return Ok(Self { path, family: Family::OpenClip, config, depth });
         }
         let config = read_json(path, CONFIG_FILE, "the model's config.json (or open_clip_config.json)")?;
         let top = Section::top(CONFIG_FILE, &config)?;
@@ -187,18 +207,21 @@ impl<'a> Directory<'a> {
             let kind = kind.unwrap_or_default();
             let reason = format!(
                 "is '{kind}', but known are {}; use a checkpoint of one of these families",
-                HUGGING_FACE_TYPES.map(|(name, _)| name).join(", ")
+                MODEL_TYPES.map(|(name, _)| name).join(", ")
             );
             return Err(top.error("model_type", reason));
         };
-        Ok(Self { path, family, config })
+        Ok(Self { path, family, config, depth })
     }
 
     /// Builds everything, and takes stock of the weights.
-    pub(crate) fn read(&self, precision: Precision) -> Result<(Parts, Inventory), LoadError> {
+    pub(crate) fn read(&self, precision: Precision) -> Result<Model, LoadError> {
         let weights = self.weights(precision)?;
-        let parts = self.describe(&weights)?.assemble(&weights)?;
-        Ok((parts, weights.finish()?))
+        let (parts, composition) = match self.family {
+            Family::Composed => composed::load(self.path, &self.config, &weights, self.depth)?,
+            _ => (self.describe(&weights)?.assemble(&weights)?, Composition::default()),
+        };
+        Ok(Model { parts, composition, inventory: weights.finish()? })
     }
 
     /// The names that its weights may have, the preferred one first.
@@ -223,6 +246,11 @@ impl<'a> Directory<'a> {
             Family::ChineseClip => chinese_clip::describe(path, config, weights),
             Family::VisionTextDualEncoder => vision_text::describe(path, config, weights),
             Family::OpenClip => open_clip::describe(path, config, weights),
+            Family::Composed => {
+                let reason =
+                    "is a composed model, whose towers lie in folders of their own; name one of those";
+                return Err(Section::top(CONFIG_FILE, config)?.error("model_type", reason));
+            }
         }?;
         check_pooling(&description)?;
         Ok(description)
@@ -244,15 +272,17 @@ fn check_pooling(description: &Description) -> Result<(), LoadError> {
     Err(LoadError::Tokenizer { file: TOKENIZER_FILE.to_owned(), reason })
 }
 
-const HUGGING_FACE_TYPES: [(&str, Family); 4] = [
+/// The families by the `model_type` of their `config.json`.
+const MODEL_TYPES: [(&str, Family); 5] = [
     ("clip", Family::Clip),
     ("siglip", Family::Siglip),
     ("chinese_clip", Family::ChineseClip),
     ("vision-text-dual-encoder", Family::VisionTextDualEncoder),
+    (composed::MODEL_TYPE, Family::Composed),
 ];
 
 fn family_of(model_type: &str) -> Option<Family> {
-    HUGGING_FACE_TYPES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family)
+    MODEL_TYPES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family)
 }
 
 /// Whether `config.json` is one of a family: some OpenCLIP repositories carry timm's instead.

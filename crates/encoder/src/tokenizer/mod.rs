@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 
 pub use clip::clip_tokenizer_json;
+pub(crate) use source::TOKENIZER_FILES;
 
 use crate::error::LoadError;
 use clean::Clean;

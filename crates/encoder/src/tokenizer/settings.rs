@@ -13,7 +13,7 @@ use super::{Cleaning, Kind, SETTINGS_FILE};
 use crate::error::{LoadError, read_file};
 use crate::json;
 
-const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 /// Libraries write a huge number where they know no limit.
 const LENGTH_SANE: f64 = 1e6;
 

@@ -9,14 +9,17 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 use super::clean::Clean;
-use super::settings::{Class, Settings};
-use super::{Cleaning, Kind, TOKENIZER_FILE, TextRules, bert, clip, refused, sentencepiece};
+use super::settings::{Class, SPECIAL_TOKENS_FILE, Settings};
+use super::{Cleaning, Kind, SETTINGS_FILE, TOKENIZER_FILE, TextRules, bert, clip, refused, sentencepiece};
 use crate::error::{LoadError, read_file};
 
 const VOCAB_JSON: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const VOCAB_TXT: &str = "vocab.txt";
 const PIECES: [&str; 2] = ["spiece.model", "tokenizer.model"];
+/// Every file that may decide how a directory's model reads text.
+pub(crate) const TOKENIZER_FILES: [&str; 8] =
+    [TOKENIZER_FILE, SETTINGS_FILE, SPECIAL_TOKENS_FILE, VOCAB_JSON, MERGES, VOCAB_TXT, PIECES[0], PIECES[1]];
 
 /// A tokenizer as read, and where from.
 pub(super) struct Source {

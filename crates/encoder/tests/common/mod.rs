@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod formula;
+pub mod trunks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
