@@ -197,3 +197,24 @@ pub(super) fn tower_section<'a>(
         _ => top.section(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// RoBERTa's first position is behind the pad's id; a table that ends before it used to give a tower
+    /// of a length below 0.
+    #[test]
+    fn a_position_table_without_a_first_position_is_refused() {
+        for (positions, fits) in [(2, false), (3, true)] {
+            let config = json!({"model_type": "roberta", "max_position_embeddings": positions});
+            let section = Section::new("config.json", "text_config", &config).expect("an object");
+            match BertConfig::from_section(&section) {
+                Ok(config) => assert!(fits && config.context() == 1, "{positions}"),
+                Err(e) => assert!(!fits && e.to_string().contains("max_position_embeddings"), "{e}"),
+            }
+        }
+    }
+}
