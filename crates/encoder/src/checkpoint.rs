@@ -5,11 +5,12 @@
 //! the same family. Deliberately absent: arithmetic, and which values are replaced by what.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use diptych_core::Digest;
 use safetensors::{Dtype, SafeTensorError, View};
 
 use crate::anatomy::{Anatomy, VisionParts};
@@ -144,6 +145,17 @@ impl Checkpoint {
         self.weights.has(name)
     }
 
+    /// Number of weights in all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.weights.parameters()
+    }
+
+    /// A digest over the names, formats, shapes and bytes of all tensors, whatever files they are in. It
+    /// says what training began with; the id of the whole model is [`diptych_core::Encode::model_id`].
+    pub fn weights_digest(&self) -> Digest {
+        Digest(*self.weights.digest().as_bytes())
+    }
+
     /// The values of a whole tensor, row-major as stored, up-cast from half precision.
     ///
     /// # Errors
@@ -255,7 +267,7 @@ fn check(anatomy: &Anatomy, weights: &Weights) -> Result<(), LoadError> {
     if matches!(anatomy.vision, VisionParts::Convolutional(_)) {
         return Ok(());
     }
-    let named: std::collections::BTreeSet<&str> = anatomy.sources().map(|s| s.name.as_str()).collect();
+    let named: BTreeSet<&str> = anatomy.sources().map(|s| s.name.as_str()).collect();
     let mut extra = weights.stored().filter(|stored| !named.contains(stored.name));
     match extra.next() {
         Some(first) => Err(LoadError::ExtraTensors { name: first.name.to_owned(), count: 1 + extra.count() }),

@@ -241,23 +241,39 @@ impl Weights {
     ///
     /// # Errors
     /// [`LoadError::ExtraTensors`].
-    pub(crate) fn finish(self) -> Result<Inventory, LoadError> {
-        let taken = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn finish(mut self) -> Result<Inventory, LoadError> {
+        let taken = std::mem::take(self.taken.get_mut().unwrap_or_else(PoisonError::into_inner));
         let mut extra = self.entries.keys().filter(|name| !taken.contains_key(*name));
         if let Some(name) = extra.next() {
             return Err(LoadError::ExtraTensors { name: name.clone(), count: 1 + extra.count() });
         }
-        let mut hasher = blake3::Hasher::new();
-        let mut parameters = 0;
-        for (name, entry) in &self.entries {
-            parameters += entry.shape.iter().product::<usize>() as u64;
-            hasher.update(format!("{name} {:?} {:?}\n", entry.dtype, entry.shape).as_bytes());
-            hasher.update(taken[name].as_bytes());
-        }
+        let (parameters, digest) = (self.parameters(), digest(&self.entries, &taken));
         let mut files: Vec<PathBuf> = self.files.into_iter().map(|(path, _)| path).collect();
         files.extend(self.index);
-        Ok(Inventory { parameters, digest: hasher.finalize(), files })
+        Ok(Inventory { parameters, digest, files })
     }
+
+    /// Elements of all tensors.
+    pub(crate) fn parameters(&self) -> u64 {
+        self.entries.values().map(|entry| entry.shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// What [`Weights::finish`] gives once all is taken; here all is read for it.
+    pub(crate) fn digest(&self) -> blake3::Hash {
+        let hash = |stored: Stored<'_>| (stored.name.to_owned(), blake3::hash(stored.bytes));
+        let hashes = self.stored().collect::<Vec<_>>().into_par_iter().map(hash).collect();
+        digest(&self.entries, &hashes)
+    }
+}
+
+/// Over names, formats, shapes and the digests of the bytes, in name order.
+fn digest(entries: &BTreeMap<String, Entry>, hashes: &BTreeMap<String, blake3::Hash>) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for (name, entry) in entries {
+        hasher.update(format!("{name} {:?} {:?}\n", entry.dtype, entry.shape).as_bytes());
+        hasher.update(hashes[name].as_bytes());
+    }
+    hasher.finalize()
 }
 
 /// The values of one tensor: a part of a mapped file, or converted ones.

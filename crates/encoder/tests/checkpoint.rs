@@ -49,9 +49,12 @@ fn is_shrunk(case: &Value) -> bool {
     case["name"].as_str().unwrap().contains("shrunk")
 }
 
+fn load(dir: &Path) -> DualEncoder {
+    DualEncoder::load(dir).unwrap()
+}
+
 /// Embeddings of two images and of two texts.
-fn embed(dir: &Path) -> [Vec<Embedding>; 2] {
-    let encoder = DualEncoder::load(dir).unwrap();
+fn embed(encoder: &DualEncoder) -> [Vec<Embedding>; 2] {
     let (height, width) = encoder.image_size();
     let mut noise = Noise::new(4);
     let mut image = || {
@@ -78,9 +81,12 @@ fn a_copy_is_the_same_model() {
         let out = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let bytes = checkpoint.write(out.path(), &BTreeMap::new()).unwrap();
-        assert_eq!(embed(out.path()), embed(&dir), "{name}");
-        let (ours, theirs) = (DualEncoder::load(out.path()).unwrap(), DualEncoder::load(&dir).unwrap());
+        let (ours, theirs) = (load(out.path()), load(&dir));
+        assert_eq!(embed(&ours), embed(&theirs), "{name}");
         assert_eq!(ours.model_id(), theirs.model_id(), "{name}");
+        assert_eq!(checkpoint.parameters(), theirs.parameters(), "{name}");
+        let copy = Checkpoint::open(out.path()).unwrap();
+        assert_eq!(copy.weights_digest(), checkpoint.weights_digest(), "{name}");
         assert_eq!(stored(out.path()), stored(&dir), "{name}");
         let files: Vec<_> = std::fs::read_dir(out.path()).unwrap().map(|f| f.unwrap()).collect();
         assert_eq!(bytes, files.iter().map(|f| f.metadata().unwrap().len()).sum::<u64>(), "{name}");
@@ -96,8 +102,7 @@ fn a_copy_of_every_option_is_the_same_model() {
             .unwrap_or_else(|e| panic!("{name}: {e}"))
             .write(out.path(), &BTreeMap::new())
             .unwrap();
-        let id = |dir: &Path| DualEncoder::load(dir).unwrap().model_id();
-        assert_eq!(id(out.path()), id(dir), "{name}");
+        assert_eq!(load(out.path()).model_id(), load(dir).model_id(), "{name}");
     });
 }
 
@@ -107,7 +112,7 @@ fn a_replaced_tensor_changes_its_tower() {
     for (name, dir) in published() {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let VisionParts::Vit(vision) = &checkpoint.anatomy().vision else { panic!("{name}") };
-        let before = embed(&dir);
+        let before = embed(&load(&dir));
         for (tower, norm) in
             [&vision.blocks[0].norm2, &checkpoint.anatomy().text.blocks[0].norm2].into_iter().enumerate()
         {
@@ -116,10 +121,11 @@ fn a_replaced_tensor_changes_its_tower() {
             let out = tempfile::tempdir().unwrap();
             let replaced = BTreeMap::from([(norm.weight.name.clone(), values.clone())]);
             checkpoint.write(out.path(), &replaced).unwrap();
-            let after = embed(out.path());
+            let after = embed(&load(out.path()));
             assert_ne!(after[tower], before[tower], "{name} {}", norm.weight.name);
             assert_eq!(after[1 - tower], before[1 - tower], "{name} {}", norm.weight.name);
             let (found, format) = (Checkpoint::open(out.path()).unwrap(), stored(&dir)[&norm.weight.name].0);
+            assert_ne!(found.weights_digest(), checkpoint.weights_digest(), "{name}");
             for (found, value) in found.tensor(&norm.weight.name).unwrap().iter().zip(values) {
                 assert!((found - value).abs() <= value.abs() / 1024.0, "{name} as {format:?}");
             }
@@ -269,7 +275,7 @@ fn only_what_belongs_to_the_new_weights_is_written() {
     ];
     assert_eq!(found.collect::<BTreeSet<_>>(), expected.map(str::to_owned).into());
     assert_eq!(read_tensors(&out.join(WEIGHTS_FILE)), tensors);
-    assert_eq!(embed(&out), embed(dir.path()));
+    assert_eq!(embed(&load(&out)), embed(&load(dir.path())));
     let bytes = std::fs::read(out.join(WEIGHTS_FILE)).unwrap();
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
@@ -288,7 +294,7 @@ fn pickled_weights_are_written_as_safetensors() {
     let out = tempfile::tempdir().unwrap();
     Checkpoint::open(dir.path()).unwrap().write(out.path(), &BTreeMap::new()).unwrap();
     assert!(!out.path().join("open_clip_pytorch_model.bin").exists());
-    assert_eq!(embed(out.path()), embed(&source));
+    assert_eq!(embed(&load(out.path())), embed(&load(&source)));
 }
 
 #[test]
@@ -340,7 +346,7 @@ fn a_directory_is_replaced_by_the_next_write() {
     let replaced = BTreeMap::from([("logit_scale".to_owned(), vec![1.5])]);
     checkpoint.write(out.path(), &BTreeMap::new()).unwrap();
     checkpoint.write(out.path(), &replaced).unwrap();
-    assert_eq!(DualEncoder::load(out.path()).unwrap().logit_scale(), 1.5);
+    assert_eq!(load(out.path()).logit_scale(), 1.5);
     assert_eq!(checkpoint.tensor("logit_scale").unwrap(), [2.6592]);
     assert!(
         std::fs::read_dir(out.path()).unwrap().all(|f| f.unwrap().path().extension() != Some("tmp".as_ref()))
@@ -381,8 +387,7 @@ fn what_does_not_load_is_not_opened() {
 #[test]
 fn a_checkpoint_reads_images_and_texts_as_its_model_does() {
     let dir = tiny_model();
-    let (checkpoint, encoder) =
-        (Checkpoint::open(dir.path()).unwrap(), DualEncoder::load(dir.path()).unwrap());
+    let (checkpoint, encoder) = (Checkpoint::open(dir.path()).unwrap(), load(dir.path()));
     let preprocessing: &Preprocessing = checkpoint.preprocessing();
     assert_eq!(preprocessing, encoder.preprocessing());
     assert_eq!(checkpoint.family(), encoder.family());
