@@ -161,7 +161,8 @@ pub struct VitParts {
     pub patch: LinearParts,
     /// The class token, `[hidden]` in all.
     pub class: Option<Source>,
-    /// `[positions, hidden]`, the class token's first where `class_has_position`.
+    /// `[positions, hidden]` in all (some files store it with a leading dimension of one), the class
+    /// token's first where `class_has_position`.
     pub positions: Source,
     /// Whether the class token has a position of its own.
     pub class_has_position: bool,

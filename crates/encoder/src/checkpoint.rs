@@ -232,10 +232,12 @@ impl Checkpoint {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(io("read", &self.path))? {
             let path = entry.map_err(io("read", &self.path))?.path();
+            if !is_companion(&path.file_name().unwrap_or_default().to_string_lossy()) {
+                continue;
+            }
             // Caches link to their files, so that the link is followed.
             let data = fs::metadata(&path).map_err(io("read", &path))?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if data.is_file() && data.len() <= COMPANION_MAX && is_companion(&name) {
+            if data.is_file() && data.len() <= COMPANION_MAX {
                 found.push(path);
             }
         }
