@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use diptych_core::{CollectionName, Filter, Key, Modality};
 use diptych_encoder::Precision;
 use diptych_engine::RecallOptions;
+use diptych_train::tune;
 
 /// What may stand for a model.
 const MODEL_HELP: &str =
@@ -34,8 +35,10 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Generate synthetic chest radiographs with reports and labels
     Phantom(PhantomArgs),
-    /// Train a dual encoder from scratch on pairs
+    /// Train a dual encoder on pairs, from scratch or on pre-trained towers, as a recipe says
     Train(TrainArgs),
+    /// Fit a light adapter on top of a model from your own pairs
+    Tune(TuneArgs),
     /// Measure cross-modal recall of a model on pairs
     Eval(EvalArgs),
     /// Show what a server holds and how much of the true answer its searches find
@@ -230,12 +233,66 @@ pub struct PhantomArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct TrainArgs {
-    /// The recipe
+    /// The recipe; data/recipes has one for each method
     #[arg(value_name = "RECIPE.toml")]
     pub recipe: PathBuf,
-    /// Model directory to write; an interrupted run found there is continued
+    /// Model directory to write
     #[arg(long, value_name = "MODEL_DIR")]
     pub out: PathBuf,
+    /// Continue the run that the model directory holds, to the same bits as without the interruption
+    #[arg(long)]
+    pub resume: bool,
+    /// Discard the run that the model directory holds
+    #[arg(long, conflicts_with = "resume")]
+    pub restart: bool,
+    /// Where features of frozen towers are kept; several runs may share one [default: MODEL_DIR/features]
+    #[arg(long, env = "DIPTYCH_FEATURES", value_name = "DIR")]
+    pub features: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct TuneArgs {
+    #[arg(help = MODEL_HELP, long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// Pairs to learn from: a .jsonl file or a folder, as for ingest
+    #[arg(long, value_name = "FILE")]
+    pub pairs: PathBuf,
+    /// Model directory to write
+    #[arg(long, value_name = "MODEL_DIR")]
+    pub out: PathBuf,
+    /// Other pairs to validate on, instead of a share of the pairs
+    #[arg(long, value_name = "FILE")]
+    pub validation: Option<PathBuf>,
+    /// Share of the pairs to hold out for validation
+    #[arg(long, default_value_t = tune::Settings::default().validation_share, value_name = "0..1")]
+    pub validation_share: f64,
+    /// Attribute whose records are held out together, such as patient_id
+    #[arg(long, value_name = "ATTRIBUTE")]
+    pub group_by: Option<String>,
+    /// Width of the adapter's hidden layer
+    #[arg(long, default_value_t = tune::Settings::default().hidden, value_name = "N")]
+    pub hidden: usize,
+    /// Passes over the pairs at most; a run without progress ends earlier
+    #[arg(long, default_value_t = tune::Settings::default().epochs, value_name = "N")]
+    pub epochs: f64,
+    /// Images per step
+    #[arg(long, default_value_t = tune::Settings::default().batch_size, value_name = "N")]
+    pub batch_size: usize,
+    /// Peak learning rate
+    #[arg(long, default_value_t = tune::Settings::default().learning_rate, value_name = "RATE")]
+    pub learning_rate: f32,
+    /// Seed of the adapter's weights and the order of pairs
+    #[arg(long, default_value_t = tune::Settings::default().seed, value_name = "S")]
+    pub seed: u64,
+    /// Write the model even if it finds the held-out pairs no better than before
+    #[arg(long)]
+    pub force: bool,
+    /// Discard a run that the model directory holds
+    #[arg(long)]
+    pub restart: bool,
+    /// Where features are kept; several runs may share one [default: MODEL_DIR/features]
+    #[arg(long, env = "DIPTYCH_FEATURES", value_name = "DIR")]
+    pub features: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Embed(args) => embed::run(&args),
         Command::Phantom(args) => phantom::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Tune(args) => train::run_tune(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),

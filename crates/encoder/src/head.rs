@@ -21,16 +21,15 @@ const LENGTH_MIN: f32 = 1e-12;
 
 /// The layers of a head, first to last. Without any, rows stay as they are.
 ///
-/// With `residual`, the output is `u + layers(u)`, where `u` is the input, or the input as a unit vector
-/// when the first layer says so, which is then not among those layers.
+/// With `residual`, what goes into that layer is added to what the last one gives.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadSpec {
     /// The layers.
     pub layers: Vec<HeadLayer>,
-    /// Whether the input is added to the output.
-    #[serde(default)]
-    pub residual: bool,
+    /// The layer, counted from 0, whose input is added to the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual: Option<usize>,
 }
 
 /// One layer of a head.
@@ -82,8 +81,11 @@ impl HeadSpec {
     /// # Errors
     /// [`HeadError`] where layers do not fit to each other.
     pub fn out(&self, input: usize) -> Result<usize, HeadError> {
-        let mut width = input;
+        let (mut width, mut added) = (input, None);
         for (layer, kind) in self.layers.iter().enumerate() {
+            if self.residual == Some(layer) {
+                added = Some(width);
+            }
             let fail = |reason: String| Err(HeadError { layer, reason });
             let (takes, gives) = match kind {
                 HeadLayer::Unit {} | HeadLayer::Activation(_) => (width, width),
@@ -103,11 +105,18 @@ impl HeadSpec {
             }
             width = gives;
         }
-        if self.residual && width != input {
-            let reason = format!("ends in rows of {width}, but a residual head ends in its input's {input}");
-            return Err(HeadError { layer: self.layers.len().saturating_sub(1), reason });
+        match (self.residual, added) {
+            (Some(layer), None) => {
+                let reason = format!("is where the residual starts, but there are {}", self.layers.len());
+                Err(HeadError { layer, reason })
+            }
+            (Some(layer), Some(added)) if added != width => {
+                let reason =
+                    format!("takes the residual's rows of {added}, but the head ends in rows of {width}");
+                Err(HeadError { layer, reason })
+            }
+            _ => Ok(width),
         }
-        Ok(width)
     }
 
     /// Names and shapes of the tensors of a head on this side: `image_head.2.weight` belongs to the third
@@ -137,7 +146,14 @@ impl fmt::Display for HeadSpec {
             return f.write_str("none");
         }
         let layers: Vec<String> = self.layers.iter().map(HeadLayer::to_string).collect();
-        write!(f, "{}{}", layers.join(", "), if self.residual { ", added to the input" } else { "" })
+        match self.residual {
+            None => f.write_str(&layers.join(", ")),
+            Some(first) => {
+                let (before, inner) = layers.split_at(first.min(layers.len()));
+                let plus = format!("plus [{}]", inner.join(", "));
+                f.write_str(&before.iter().cloned().chain([plus]).collect::<Vec<_>>().join(", "))
+            }
+        }
     }
 }
 
@@ -266,18 +282,13 @@ impl Head {
     /// If `rows` does not hold whole rows.
     pub fn forward(&self, rows: &[f32]) -> Vec<f32> {
         assert!(rows.len().is_multiple_of(self.input), "{} values in rows of {}", rows.len(), self.input);
-        let mut x = rows.to_vec();
-        let mut layers = self.layers.as_slice();
-        if self.spec.residual
-            && let [Layer::Unit, rest @ ..] = layers
-        {
-            to_unit(&mut x, self.input);
-            layers = rest;
-        }
-        let residual = if self.spec.residual { x.clone() } else { Vec::new() };
+        let (mut x, mut residual) = (rows.to_vec(), Vec::new());
         let count = rows.len() / self.input;
         let mut width = self.input;
-        for layer in layers {
+        for (number, layer) in self.layers.iter().enumerate() {
+            if self.spec.residual == Some(number) {
+                residual.clone_from(&x);
+            }
             match layer {
                 Layer::Unit => to_unit(&mut x, width),
                 Layer::Activation(activation) => activation.apply(&mut x),
@@ -323,7 +334,7 @@ mod tests {
     fn a_spec_reads_as_it_was_written() {
         let json = concat!(
             r#"{"layers":[{"unit":{}},{"layer_norm":{"width":3,"eps":0.25}},"#,
-            r#"{"linear":{"input":3,"out":3,"bias":true}},{"activation":"quick_gelu"}],"residual":true}"#
+            r#"{"linear":{"input":3,"out":3,"bias":true}},{"activation":"quick_gelu"}],"residual":1}"#
         );
         let read = spec(json);
         assert_eq!(serde_json::to_string(&read).unwrap(), json);
@@ -349,7 +360,7 @@ mod tests {
         let wrong = e(r#"{"layers":[{"unit":{}},{"linear":{"input":4,"out":2,"bias":false}}]}"#, 3);
         assert_eq!(wrong.layer, 1);
         assert!(wrong.reason.contains("takes rows of 4") && wrong.reason.contains("rows of 3"), "{wrong}");
-        let wrong = e(r#"{"layers":[{"linear":{"input":3,"out":2,"bias":false}}],"residual":true}"#, 3);
+        let wrong = e(r#"{"layers":[{"linear":{"input":3,"out":2,"bias":false}}],"residual":0}"#, 3);
         assert!(wrong.reason.contains("residual"), "{wrong}");
         let wrong = e(r#"{"layers":[{"linear":{"input":3,"out":0,"bias":false}}]}"#, 3);
         assert!(wrong.reason.contains("rows of 0"), "{wrong}");
@@ -379,14 +390,16 @@ mod tests {
         let tensors = [("image_head.1.weight".to_owned(), vec![2, 2], vec![0.0, 2.0, -1.0, 0.0])];
         let layers =
             r#""layers":[{"unit":{}},{"linear":{"input":2,"out":2,"bias":false}},{"activation":"relu"}]"#;
-        let run = |residual: bool| {
+        let run = |residual: Option<usize>| {
+            let residual = residual.map_or("null".to_owned(), |layer| layer.to_string());
             let spec = spec(&format!(r#"{{{layers},"residual":{residual}}}"#));
             Head::new(&spec, 2, Modality::Image, &tensors).unwrap().forward(&[3.0, 4.0, 0.0, 0.0])
         };
         let close = |found: Vec<f32>, expected: [f32; 4]| {
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
         };
-        close(run(false), [1.6, 0.0, 0.0, 0.0]);
-        close(run(true), [2.2, 0.8, 0.0, 0.0]);
+        close(run(None), [1.6, 0.0, 0.0, 0.0]);
+        close(run(Some(1)), [2.2, 0.8, 0.0, 0.0]);
+        close(run(Some(0)), [4.6, 4.0, 0.0, 0.0]);
     }
 }

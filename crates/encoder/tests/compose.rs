@@ -71,12 +71,12 @@ fn naive(spec: &HeadSpec, side: Modality, tensors: &[HeadTensor], row: &[f32]) -
     let mut residual = x.clone();
     for (i, layer) in json["layers"].as_array().unwrap().iter().enumerate() {
         let n = x.len() as f64;
+        if spec.residual == Some(i) {
+            residual = x.clone();
+        }
         if layer.get("unit").is_some() {
             let length = x.iter().map(|v| v * v).sum::<f64>().sqrt();
             x.iter_mut().for_each(|v| *v /= length);
-            if i == 0 {
-                residual = x.clone();
-            }
         } else if let Some(norm) = layer.get("layer_norm") {
             let mean = x.iter().sum::<f64>() / n;
             let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
@@ -99,7 +99,7 @@ fn naive(spec: &HeadSpec, side: Modality, tensors: &[HeadTensor], row: &[f32]) -
             x.iter_mut().for_each(|v| *v *= 0.5 * (1.0 + erf(*v / 2f64.sqrt())));
         }
     }
-    if spec.residual {
+    if spec.residual.is_some() {
         x.iter_mut().zip(&residual).for_each(|(y, u)| *y += u);
     }
     x.into_iter().map(|v| v as f32).collect()
@@ -202,7 +202,7 @@ fn identity_heads_change_nothing_and_one_folder_is_enough() {
 /// A linear head that is added to its input, as a light adapter is.
 fn adapter(width: usize, side: Modality, seed: u64) -> (HeadSpec, Vec<HeadTensor>) {
     let layers = json!([{"unit": {}}, {"linear": {"input": width, "out": width, "bias": true}}]);
-    let spec = spec(json!({"layers": layers, "residual": true}));
+    let spec = spec(json!({"layers": layers, "residual": 1}));
     let weights = random(&spec, side, seed);
     (spec, weights)
 }
@@ -374,7 +374,7 @@ fn a_damaged_directory_is_refused_by_name() {
         ("/text/head", Value::Null, vec!["text.head", "is missing"]),
         ("/image/head/layers/0", json!({"dropout": {}}), vec!["image.head", "dropout", "layer_norm"]),
         ("/image/head/layers/0", json!({"activation": "softmax"}), vec!["image.head", "'softmax'"]),
-        ("/image/head/residual", json!(3), vec!["image.head", "boolean"]),
+        ("/image/head/residual", json!("all"), vec!["image.head", "usize"]),
         ("/image/head/layers/1/linear/input", json!(7), vec!["image.head.layers.1", "rows of 7"]),
         ("/image/head", json!({"layers": narrow}), vec!["'image_head.1.weight'", "[8, "]),
         ("/text/head", json!({"layers": narrow}), vec!["'text_head.1.weight'", "lack the tensor"]),

@@ -37,6 +37,36 @@ pub enum TrainError {
         /// What is wrong with it and how to put it right.
         reason: String,
     },
+    /// A frozen tower could not run over the data.
+    #[error("the features of a frozen tower: {reason}; correct or remove what is named")]
+    Features {
+        /// Which picture or text, and why.
+        reason: String,
+    },
+    /// A pre-trained tower cannot be used.
+    #[error("the tower {}: {reason}", path.display())]
+    Tower {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// Training made nothing better.
+    #[error(
+        "the trained model finds the held-out pairs no better than before, so that nothing is written; before: {before}; after: {after}; give more pairs, other settings, or write it anyway with --force"
+    )]
+    NotBetter {
+        /// Before the first step.
+        before: Box<crate::exam::Validation>,
+        /// With the best weights.
+        after: Box<crate::exam::Validation>,
+    },
+    /// The held-out pairs cannot be scored.
+    #[error("the held-out pairs cannot be scored: {reason}")]
+    Validation {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The tokenizer could not be trained or used.
     #[error("the tokenizer failed: {reason}; check that the texts of the training pairs are words")]
     Tokenizer {
@@ -45,16 +75,33 @@ pub enum TrainError {
     },
     /// The loss or the gradient is NaN or infinite. Nothing of that step was kept.
     #[error(
-        "the {what} is not finite at step {step} (logit_scale {logit_scale}); the checkpoint before it is intact: lower train.learning_rate or raise train.warmup_steps and start again"
+        "the {what} is not finite at step {step}, whose batch is listed in {}; the checkpoint before it is intact: lower train.learning_rate or raise train.warmup_steps, or look at that batch, and start again",
+        batch.display()
     )]
     NotFinite {
         /// "loss" or "gradient".
         what: &'static str,
         /// The step, counted from 1.
         step: u64,
-        /// The natural logarithm of the inverse temperature at that step.
-        logit_scale: f32,
+        /// The file that lists the pictures and texts of that step.
+        batch: PathBuf,
     },
+    /// The output directory holds a run, and nobody said what to do with it.
+    #[error(
+        "{} holds a run at step {step} of {steps}; continue it with --resume, discard it with --restart, or choose another output directory",
+        path.display()
+    )]
+    Unfinished {
+        /// The output directory.
+        path: PathBuf,
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+    },
+    /// An objective cannot be used on this data.
+    #[error("{0}")]
+    Objective(#[from] crate::objective::ObjectiveError),
     /// The output directory holds the checkpoint of another run.
     #[error(
         "{} belongs to another run: its {what} differs; choose another output directory, or restart to discard it",

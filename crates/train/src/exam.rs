@@ -1,62 +1,140 @@
-//! The look at held-out pairs during and after a run.
+//! The look at held-out records during and after a run.
 //!
-//! Owns: held-out pairs, prepared once, and embedding them in pieces. Deliberately absent: what is
-//! computed from the embeddings (see `validation`).
+//! Owns: held-out records as the sides of the model take them, embedding them in pieces, and the few
+//! numbers of the usual protocol that a run is steered by. Deliberately absent: how they are computed,
+//! intervals and controls, which belong to the eval crate.
 
-use diptych_encoder::{CLIP_MEAN, CLIP_STD, Preprocessing, TextTokenizer};
+use std::fmt;
 
-use crate::data::Pairs;
+use diptych_core::Embedding;
+use diptych_eval::DirectionReport;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Collection;
 use crate::error::TrainError;
 use crate::model::Model;
-use crate::sampler::tokenise;
-use crate::validation::{Validation, validate};
+use crate::sampler::{Images, Texts};
 
-/// Held-out pairs, prepared once: images without any change, whole texts.
+/// Both directions over one gallery.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Every whole text a query, all images the gallery.
+    pub text_to_image: Scores,
+    /// Every image a query, all whole texts the gallery; any of its own counts.
+    pub image_to_text: Scores,
+}
+
+/// One direction. Recall lies in 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Share of queries with a right answer first.
+    pub recall_at_1: f64,
+    /// .. among the first 5.
+    pub recall_at_5: f64,
+    /// .. among the first 10.
+    pub recall_at_10: f64,
+    /// Median over the queries of the rank of the first right answer, from 1.
+    pub median_rank: f64,
+    /// Queries.
+    pub queries: usize,
+    /// Items searched.
+    pub gallery: usize,
+    /// Recall at 1 of a random order.
+    pub chance_at_1: f64,
+    /// Recall at 10 of a random order.
+    pub chance_at_10: f64,
+}
+
+impl From<DirectionReport> for Scores {
+    fn from(report: DirectionReport) -> Self {
+        Self {
+            recall_at_1: report.recall_at_1,
+            recall_at_5: report.recall_at_5,
+            recall_at_10: report.recall_at_10,
+            median_rank: report.median_rank,
+            queries: report.queries,
+            gallery: report.gallery,
+            chance_at_1: report.chance_at_1,
+            chance_at_10: report.chance_at_10,
+        }
+    }
+}
+
+impl Validation {
+    /// Mean of recall at 1, 5 and 10 over both directions: what "best" means for a run.
+    pub fn score(&self) -> f64 {
+        let one = |s: &Scores| (s.recall_at_1 + s.recall_at_5 + s.recall_at_10) / 3.0;
+        (one(&self.text_to_image) + one(&self.image_to_text)) / 2.0
+    }
+}
+
+impl fmt::Display for Validation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, s) in [("text to image", &self.text_to_image), ("image to text", &self.image_to_text)] {
+            write!(
+                f,
+                "{name} recall@1/5/10 {:.3} {:.3} {:.3}, ",
+                s.recall_at_1, s.recall_at_5, s.recall_at_10
+            )?;
+        }
+        let s = &self.text_to_image;
+        write!(f, "{} images, chance @1 {:.4} @10 {:.3}", s.gallery, s.chance_at_1, s.chance_at_10)
+    }
+}
+
+/// Held-out records, prepared once: images without any change, whole texts.
 pub(crate) struct Exam {
-    images: Vec<Vec<f32>>,
-    texts: Vec<Vec<u32>>,
-    labels: Vec<String>,
+    images: Images,
+    texts: Texts,
+    image_groups: Vec<u32>,
+    /// Distinct whole texts, and the group of each.
+    text_numbers: Vec<u32>,
+    text_groups: Vec<u32>,
 }
 
 impl Exam {
-    /// Pairs embedded at once.
+    /// Items embedded at once.
     const BATCH: usize = 128;
 
-    /// Normalises and tokenises the pairs.
-    pub fn new(
-        pairs: Pairs,
-        tokenizer: &TextTokenizer,
-        preprocessing: &Preprocessing,
-    ) -> Result<Self, TrainError> {
-        let area = preprocessing.side().pow(2);
-        let images = (0..pairs.len()).map(|i| normalised(pairs.image(i), area)).collect();
-        let texts =
-            pairs.texts.iter().map(|views| tokenise(tokenizer, &views.whole[0])).collect::<Result<_, _>>()?;
-        Ok(Self { images, texts, labels: pairs.labels })
-    }
-
-    /// The scores of a model; none without held-out pairs.
-    pub fn sit(&self, model: &mut Model, params: &[f32]) -> Option<Validation> {
-        if self.images.is_empty() {
-            return None;
+    /// Prepares the held-out side of the data; `None` when it is empty.
+    pub fn new(collection: &Collection, images: Images, texts: Texts) -> Option<Self> {
+        let groups = collection.kin();
+        let image_groups = collection.record_of.iter().map(|&record| groups[record as usize]).collect();
+        let (mut text_numbers, mut text_groups) = (Vec::new(), Vec::new());
+        for (views, &group) in texts.of_record.iter().zip(&groups) {
+            text_numbers.extend(&views.whole);
+            text_groups.resize(text_numbers.len(), group);
         }
-        let dim = model.shape().vision.projection_dim;
-        let (mut images, mut texts) = (Vec::new(), Vec::new());
-        for (image, text) in self.images.chunks(Self::BATCH).zip(self.texts.chunks(Self::BATCH)) {
-            images.extend(model.embed_images(params, &image.concat()));
-            texts.extend(model.embed_texts(params, text));
-        }
-        Some(validate(&images, &texts, dim, &self.labels))
-    }
-}
-
-/// Samples as the encoder normalises them, `[3, side, side]`.
-pub(crate) fn normalised(samples: &[u8], area: usize) -> Vec<f32> {
-    let channels = samples.len() / area;
-    let plane = |c: usize| &samples[if channels == 1 { 0 } else { c } * area..][..area];
-    (0..3)
-        .flat_map(|c| {
-            plane(c).iter().map(move |&v| ((f64::from(v) / 255.0 - CLIP_MEAN[c]) / CLIP_STD[c]) as f32)
+        (!collection.pictures.is_empty()).then_some(Self {
+            images,
+            texts,
+            image_groups,
+            text_numbers,
+            text_groups,
         })
-        .collect()
+    }
+
+    /// The scores of a model. Nothing finite to score is an error of the caller's step, so that it gives
+    /// `None`.
+    pub fn sit(&self, model: &mut Model, params: &[f32]) -> Result<Option<Validation>, TrainError> {
+        let dim = model.dim();
+        let (mut images, mut texts) = (Vec::new(), Vec::new());
+        let pictures: Vec<usize> = (0..self.images.len()).collect();
+        for pictures in pictures.chunks(Self::BATCH) {
+            images.extend(model.embed_images(params, &self.images.plain(pictures)));
+        }
+        for numbers in self.text_numbers.chunks(Self::BATCH) {
+            texts.extend(model.embed_texts(params, &self.texts.inputs.take(numbers)));
+        }
+        let embeddings = |rows: &[f32]| -> Option<Vec<Embedding>> {
+            rows.chunks_exact(dim).map(|row| Embedding::new(row.to_vec()).ok()).collect()
+        };
+        let (Some(images), Some(texts)) = (embeddings(&images), embeddings(&texts)) else { return Ok(None) };
+        let report = diptych_eval::evaluate(&images, &self.image_groups, &texts, &self.text_groups)
+            .map_err(|e| TrainError::Validation { reason: e.to_string() })?;
+        Ok(Some(Validation {
+            text_to_image: report.text_to_image.into(),
+            image_to_text: report.image_to_text.into(),
+        }))
+    }
 }

@@ -6,15 +6,20 @@
 //! Deliberately absent: command line and progress bar, evaluation protocols beyond a quick look at
 //! held-out pairs, and accelerators.
 
-mod block;
+mod augment;
 mod checkpoint;
+mod closed;
+mod curves;
 mod data;
 mod error;
 mod exam;
 mod export;
+mod features;
 mod files;
-mod loss;
+mod head;
+mod log;
 mod model;
+mod objective;
 mod ops;
 mod optimizer;
 mod params;
@@ -22,16 +27,23 @@ mod recipe;
 mod report_views;
 mod run;
 mod sampler;
-#[allow(dead_code)]
+mod setup;
+mod step;
 mod tape;
 mod tower;
-mod validation;
+pub mod tune;
 mod vocabulary;
 
+pub use curves::CURVES_FILE;
 pub use error::TrainError;
-pub use recipe::{
-    AugmentRecipe, DataRecipe, ModelRecipe, OutputRecipe, PhantomRecipe, Recipe, TextRecipe, TokenizerRecipe,
-    TrainSettings, WeightType,
+pub use exam::{Scores, Validation};
+pub use log::LOG_FILE;
+pub use objective::{
+    Cca, CcaOptions, Convirt, Dcca, Distance, InfoNce, Moco, MocoCross, Objective, ObjectiveError, Siglip,
+    SimClr, SoftTargets, Term, Triplet, Weighting,
 };
-pub use run::{LOG_FILE, Phase, Progress, Resume, Summary, train};
-pub use validation::{Scores, Validation};
+pub use recipe::{
+    AugmentRecipe, DataRecipe, Domain, HeadKind, HeadRecipe, Keep, ModelRecipe, Open, OutputRecipe,
+    PhantomRecipe, Recipe, TextRecipe, TokenizerRecipe, TowersRecipe, TrainSettings, WeightType,
+};
+pub use run::{FEATURES_FOLDER, Phase, Progress, Resume, Summary, TrainOptions, train};

@@ -5,22 +5,8 @@
 //! tests of `tape`.
 //! Deliberately absent: matrix products, and which layer follows which (see `tower`).
 
-use diptych_kernels::{Activation, Threads, dot, erf, exp, moments, multiversion, tanh};
+use diptych_kernels::{Activation, dot, erf, exp, moments, multiversion, tanh};
 pub(crate) use diptych_kernels::{add_assign, softmax};
-
-/// Epsilon of every layer norm, as in the published CLIP checkpoints.
-pub(crate) const LAYER_NORM_EPS: f32 = 1e-5;
-
-/// `out = (x - mean) / sqrt(var + eps) * weight + bias`, row by row; the width is the length of `weight`.
-pub(crate) fn layer_norm(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]) {
-    diptych_kernels::layer_norm(out, x, weight.len(), weight, bias, LAYER_NORM_EPS, Threads::One);
-}
-
-/// Quick GELU, `x sigmoid(1.702 x)`: the activation of the OpenAI checkpoints.
-pub(crate) fn quick_gelu(out: &mut [f32], x: &[f32]) {
-    out.copy_from_slice(x);
-    Activation::QuickGelu.apply(out);
-}
 
 multiversion! {
     /// Adds the gradient of a layer norm to `dx`, given its input `x` and the gradient `dy` of its
@@ -84,6 +70,7 @@ multiversion! {
                 s + x * s * (1.0 - s) * 1.595_769_2 * (1.0 + 3.0 * 0.044_715 * x * x)
             }),
             Activation::Relu => each(d, x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+            Activation::Relu6 => each(d, x, |x| if x > 0.0 && x < 6.0 { 1.0 } else { 0.0 }),
             Activation::Silu => each(d, x, |x| {
                 let s = sigmoid(x);
                 s * (1.0 + x * (1.0 - s))

@@ -9,8 +9,6 @@ use crate::ops::sum_of_squares;
 
 /// Decay of the first moment.
 const BETA1: f32 = 0.9;
-/// Decay of the second moment; that of CLIP's vision transformers.
-const BETA2: f32 = 0.98;
 /// Added to the root of the second moment; that of CLIP.
 const EPS: f32 = 1e-6;
 /// Parameters per parallel piece. Fixed, so that the result does not depend on the machine.
@@ -32,6 +30,8 @@ pub(crate) struct Update {
     pub step: u64,
     /// Learning rate of this update.
     pub learning_rate: f32,
+    /// Decay of the second moment; .98 in CLIP's vision transformers.
+    pub beta2: f32,
     /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f32,
     /// Factor on all gradients, at most 1 (see [`clip_factor`]).
@@ -44,42 +44,45 @@ impl AdamW {
         Self { first: vec![0.0; len], second: vec![0.0; len] }
     }
 
-    /// Updates all parameters. `decays` is 1 where weight decay applies.
-    pub fn update(&mut self, params: &mut [f32], grads: &[f32], decays: &[f32], u: Update) {
+    /// Updates all parameters. `decays` is 1 where weight decay applies, `rates` a factor on the learning
+    /// rate; both per parameter.
+    pub fn update(&mut self, params: &mut [f32], grads: &[f32], decays: &[f32], rates: &[f32], u: Update) {
         let bias1 = 1.0 - f64::from(BETA1).powf(u.step as f64);
-        let bias2 = 1.0 - f64::from(BETA2).powf(u.step as f64);
+        let bias2 = 1.0 - f64::from(u.beta2).powf(u.step as f64);
         let factors = [
             u.learning_rate / bias1 as f32,
             1.0 / (bias2 as f32).sqrt(),
             u.learning_rate * u.weight_decay,
             u.gradient_scale,
+            u.beta2,
         ];
         params
             .par_chunks_mut(PIECE)
             .zip(grads.par_chunks(PIECE))
-            .zip(decays.par_chunks(PIECE))
+            .zip(decays.par_chunks(PIECE).zip(rates.par_chunks(PIECE)))
             .zip(self.first.par_chunks_mut(PIECE).zip(self.second.par_chunks_mut(PIECE)))
-            .for_each(|(((params, grads), decays), (first, second))| {
-                update_piece(params, grads, decays, first, second, factors);
+            .for_each(|(((params, grads), (decays, rates)), (first, second))| {
+                update_piece(params, grads, decays, rates, first, second, factors);
             });
     }
 }
 
 multiversion! {
     fn update_piece(
-        params: &mut [f32], grads: &[f32], decays: &[f32], first: &mut [f32], second: &mut [f32], factors: [f32; 4],
+        params: &mut [f32], grads: &[f32], decays: &[f32], rates: &[f32], first: &mut [f32], second: &mut [f32],
+        factors: [f32; 5],
     ) {
-        let [rate, root_scale, decay, gradient_scale] = factors;
+        let [rate, root_scale, decay, gradient_scale, beta2] = factors;
         let n = params.len();
-        let (grads, decays) = (&grads[..n], &decays[..n]);
+        let (grads, decays, rates) = (&grads[..n], &decays[..n], &rates[..n]);
         let (first, second) = (&mut first[..n], &mut second[..n]);
         for i in 0..n {
             let g = grads[i] * gradient_scale;
             let m = BETA1 * first[i] + (1.0 - BETA1) * g;
-            let v = BETA2 * second[i] + (1.0 - BETA2) * g * g;
+            let v = beta2 * second[i] + (1.0 - beta2) * g * g;
             first[i] = m;
             second[i] = v;
-            params[i] -= rate * m / (v.sqrt() * root_scale + EPS) + decay * decays[i] * params[i];
+            params[i] -= rates[i] * (rate * m / (v.sqrt() * root_scale + EPS) + decay * decays[i] * params[i]);
         }
     }
 }
@@ -115,12 +118,14 @@ mod tests {
 
     #[test]
     fn one_update_follows_the_equations() {
-        let (mut adam, mut params) = (AdamW::new(2), vec![1.0, 1.0]);
-        let update = Update { step: 1, learning_rate: 0.1, weight_decay: 0.5, gradient_scale: 1.0 };
-        adam.update(&mut params, &[0.2, -0.2], &[1.0, 0.0], update);
+        let (mut adam, mut params) = (AdamW::new(3), vec![1.0, 1.0, 1.0]);
+        let update =
+            Update { step: 1, learning_rate: 0.1, weight_decay: 0.5, gradient_scale: 1.0, beta2: 0.98 };
+        adam.update(&mut params, &[0.2, -0.2, 0.2], &[1.0, 0.0, 0.0], &[1.0, 1.0, 0.5], update);
         // After bias correction the first update is rate * sign(gradient), and decay is rate * wd * p.
         assert!((params[0] - (1.0 - 0.1 - 0.05)).abs() < 1e-4, "{params:?}");
         assert!((params[1] - 1.1).abs() < 1e-4, "{params:?}");
+        assert!((params[2] - (1.0 - 0.05)).abs() < 1e-4, "half the rate: {params:?}");
     }
 
     #[test]

@@ -50,18 +50,6 @@ impl Span {
         Span { start: self.start + first, len, ..self }
     }
 
-    /// This span and the one right behind it, both mutable.
-    pub fn pair_mut(self, next: Span, all: &mut [f32]) -> (&mut [f32], &mut [f32]) {
-        assert_eq!(self.start + self.len, next.start, "spans are not neighbours");
-        all[self.start..next.start + next.len].split_at_mut(self.len)
-    }
-
-    /// One span over this one and all up to the end of `last`.
-    pub fn through(self, last: Span) -> Span {
-        assert!(last.start >= self.start, "spans are out of order");
-        Span { len: last.start + last.len - self.start, ..self }
-    }
-
     /// One span over this one and `next`, where `next` lies right behind.
     pub fn joined(self, next: Span) -> Option<Span> {
         let neighbours = self.trained == next.trained && self.start + self.len == next.start;
@@ -94,6 +82,7 @@ pub(crate) struct Values {
     pub frozen: Vec<f32>,
 }
 
+#[cfg(test)]
 impl Values {
     /// All of them, to run a tower with.
     pub fn params(&self) -> Params<'_> {
@@ -167,24 +156,6 @@ impl Layout {
         *end += len;
         self.slots.push(Slot { name: name.to_owned(), shape: shape.to_vec(), span, init, decay });
         span
-    }
-
-    /// Appends a matrix `[out, in]` that decays.
-    pub fn matrix(&mut self, name: String, rows: usize, cols: usize, std: f32) -> Span {
-        self.push(name, &[rows, cols], Init::Normal(std), true)
-    }
-
-    /// Appends `{name}.weight`, ones, and `{name}.bias`, zeros: a layer norm. Neither decays.
-    pub fn norm(&mut self, name: &str, width: usize) -> (Span, Span) {
-        let weight = self.push(format!("{name}.weight"), &[width], Init::Constant(1.0), false);
-        (weight, self.push(format!("{name}.bias"), &[width], Init::Constant(0.0), false))
-    }
-
-    /// Appends all tensors of another layout behind this one's.
-    pub fn append(&mut self, other: &Layout) {
-        for slot in &other.slots {
-            self.tensor(&slot.name, &slot.shape, slot.init, slot.decay, slot.span.trained);
-        }
     }
 
     /// The tensors.

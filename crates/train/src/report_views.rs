@@ -38,13 +38,18 @@ impl Views<String> {
 
 impl<T> Views<T> {
     /// The same views with every text replaced.
-    pub fn try_map<U, E>(self, mut f: impl FnMut(T) -> Result<U, E>) -> Result<Views<U>, E> {
-        let mut each = |texts: Vec<T>| texts.into_iter().map(&mut f).collect::<Result<Vec<U>, E>>();
-        Ok(Views {
-            whole: each(self.whole)?,
-            impressions: each(self.impressions)?,
-            sentences: each(self.sentences)?,
-        })
+    pub fn map<'a, U>(&'a self, mut f: impl FnMut(&'a T) -> U) -> Views<U> {
+        let mut each = |texts: &'a [T]| texts.iter().map(&mut f).collect();
+        Views {
+            whole: each(&self.whole),
+            impressions: each(&self.impressions),
+            sentences: each(&self.sentences),
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.whole.iter().chain(&self.impressions).chain(&self.sentences)
     }
 }
 

@@ -1,41 +1,54 @@
 //! The loop that turns a recipe into a model directory.
 //!
-//! Owns: the order of things, from reading pairs to the last file, checkpoints in between, the log,
-//! and stopping on numbers that are not finite. Deliberately absent: the numbers themselves.
+//! Owns: the order of things, from reading pairs to the last file, checkpoints in between, and which
+//! weights are kept. Deliberately absent: a single step (see `step`) and the numbers within it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use diptych_encoder::{CLIP_MEAN, CLIP_STD, Preprocessing, TextTokenizer};
-use serde::{Deserialize, Serialize};
-
 use crate::checkpoint::{self, Origin, State};
-use crate::data;
+use crate::data::{self, Collection, fingerprint};
 use crate::error::{TrainError, io};
-use crate::exam::Exam;
-use crate::export;
+use crate::exam::{Exam, Validation};
+use crate::features::Desk;
 use crate::files;
-use crate::loss::LOGIT_SCALE_MAX;
-use crate::model::{Batch, Model, ModelShape};
-use crate::optimizer::{AdamW, Update, clip_factor, learning_rate};
-use crate::recipe::{Recipe, TrainSettings};
-use crate::sampler::{Purpose, Sampler, generator};
-use crate::tower::TowerShape;
-use crate::validation::Validation;
-use crate::vocabulary::Vocabulary;
+use crate::log::{Line, Log, StepLine, ValidationLine};
+use crate::objective::Mixture;
+use crate::recipe::{Keep, Recipe};
+use crate::sampler::{Sampler, Wants};
+use crate::setup::{Product, Setup, setup};
+use crate::step::{Step, Trainer, temperature};
 
-/// Name of the log within the output directory: one JSON object per step.
-pub const LOG_FILE: &str = "training.jsonl";
+/// Folder of cached features within the output directory, unless another is named.
+pub const FEATURES_FOLDER: &str = "features";
 
-/// What to do with a checkpoint in the output directory.
+/// What a closed form states for the temperature that it does not learn: CLIP's start, `ln(1 / 0.07)`.
+const LOGIT_SCALE: f32 = 2.6592;
+
+/// What to do with a run that the output directory holds already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Resume {
-    /// Continue from it. The result is the same, bit for bit, as without the interruption.
+    /// Refuse to touch it.
     #[default]
+    Refuse,
+    /// Continue it. The result is the same, bit for bit, as without the interruption.
     Continue,
     /// Discard it and start from the first step.
     Restart,
+}
+
+/// How a recipe is carried out, as far as it does not decide the result.
+#[derive(Debug, Clone, Default)]
+pub struct TrainOptions {
+    /// What to do with a run that is there already.
+    pub resume: Resume,
+    /// Where features of frozen towers are kept; [`FEATURES_FOLDER`] in the output directory when `None`.
+    /// Runs over the same data may share one.
+    pub features: Option<PathBuf>,
+    /// Whether to refuse to write a model that finds the held-out pairs no better than before the first
+    /// step. Only with [`Keep::Best`].
+    pub refuse_worse: bool,
 }
 
 /// A sign of life, at least once per step.
@@ -44,16 +57,16 @@ pub enum Resume {
 pub struct Progress {
     /// What is being done.
     pub phase: Phase,
-    /// Steps done.
+    /// Steps, or items in other phases, done.
     pub step: u64,
-    /// Steps in all.
+    /// In all.
     pub steps: u64,
-    /// Loss of the last step in nats; `ln batch_size` is that of a model that knows nothing.
+    /// Loss of the last step.
     pub loss: f32,
-    /// Temperature after the last step.
-    pub temperature: f32,
-    /// Pairs per second of this process so far.
-    pub pairs_per_second: f64,
+    /// Temperature after the last step, where one is learned.
+    pub temperature: Option<f32>,
+    /// Images per second of this process so far.
+    pub images_per_second: f64,
     /// Seconds until the last step at that rate; 0 while unknown.
     pub eta_seconds: f64,
     /// The validation that was just made, if one was.
@@ -63,197 +76,170 @@ pub struct Progress {
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Rendering or reading pairs, and learning the tokenizer.
+    /// Reading pairs, rendering, learning the tokenizer.
     Data,
+    /// Running frozen towers over the data, or reading what they gave last time.
+    Features,
     /// Optimiser steps.
     Steps,
+}
+
+impl Progress {
+    fn of(phase: Phase, step: u64, steps: u64) -> Self {
+        Self {
+            phase,
+            step,
+            steps,
+            loss: f32::NAN,
+            temperature: None,
+            images_per_second: 0.0,
+            eta_seconds: 0.0,
+            validation: None,
+        }
+    }
 }
 
 /// What a finished run has to say.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Steps of the whole run, over all its processes.
+    /// Steps of the whole run, over all its processes; fewer than planned when it stopped early.
     pub steps: u64,
     /// Steps that were found done in a checkpoint.
     pub resumed_at: u64,
-    /// Loss of the last step.
+    /// Loss of the last step; not a number where there was none.
     pub loss: f32,
-    /// Learned temperature.
-    pub temperature: f32,
-    /// Pairs per second of this process; 0 when nothing was left to do.
-    pub pairs_per_second: f64,
-    /// Parameters of the model.
+    /// Learned temperature, where one is.
+    pub temperature: Option<f32>,
+    /// Images per second of this process; 0 when nothing was left to do.
+    pub images_per_second: f64,
+    /// Seconds of this process in steps.
+    pub seconds: f64,
+    /// Parameters that were trained.
     pub parameters: usize,
     /// Bytes of all files of the model directory.
     pub bytes: u64,
-    /// Scores on held-out pairs, when the recipe holds some out.
+    /// Scores on held-out records before the first step, when the best weights are kept.
+    pub first: Option<Validation>,
+    /// Scores on held-out records, when there are any.
     pub validation: Option<Validation>,
 }
 
-/// One line of the log.
-#[derive(Debug, Serialize, Deserialize)]
-struct LogLine {
-    step: u64,
-    loss: f32,
-    temperature: f32,
-    learning_rate: f32,
-    gradient_norm: f32,
-    pairs_per_second: f64,
-}
-
-/// Carries out a recipe and writes a model directory to `out`: config.json, model.safetensors,
-/// preprocessor_config.json, the tokenizer's files, and [`LOG_FILE`]. While it runs, and after, `out`
-/// also holds a folder `checkpoint`; a run that is stopped at any moment continues from there.
+/// Carries out a recipe and writes a model directory to `out`, with the log [`LOG_FILE`](crate::LOG_FILE)
+/// and its curves [`CURVES_FILE`](crate::CURVES_FILE). While it runs, and after, `out` also holds a folder
+/// `checkpoint`; a run that is stopped at any moment continues from there.
 ///
 /// # Errors
 /// [`TrainError`]; what was checkpointed before stays intact.
 pub fn train(
     recipe: &Recipe,
     out: &Path,
-    resume: Resume,
+    options: &TrainOptions,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Summary, TrainError> {
     recipe.validate()?;
-    files::create_folder(out)?;
-    report(progress, Phase::Data, recipe.train.steps);
-    let preprocessing = Preprocessing::for_training(recipe.model.image_size, CLIP_MEAN, CLIP_STD);
-    let (pairs, held_out) = data::load(&recipe.data, &preprocessing)?;
-    if pairs.len() < recipe.train.batch_size {
-        let (size, found) = (recipe.train.batch_size, pairs.len());
-        let reason = format!("is {size}, more than the {found} training pairs; lower it or add pairs");
-        return Err(TrainError::RecipeValue { key: "train.batch_size", reason });
+    let recipe = &recipe.resolved();
+    progress(&Progress::of(Phase::Data, 0, recipe.train.steps));
+    let (train, held_out) = data::load(&recipe.data)?;
+    check_size(recipe, &train)?;
+    let steps = recipe.train.steps_over(train.pictures.len());
+    prepare(out, options.resume, steps)?;
+    let folder = options.features.clone().unwrap_or_else(|| out.join(FEATURES_FOLDER));
+    let mut told = |done, all| progress(&Progress::of(Phase::Features, done, all));
+    let mut desk = Desk { folder: &folder, progress: &mut told };
+    if recipe.closed_form().is_some() {
+        return solve(recipe, out, (&train, &held_out), &mut desk);
     }
-    let texts: Vec<String> = pairs.texts.iter().flat_map(|views| views.whole.iter().cloned()).collect();
-    let vocabulary = Vocabulary::learn(&texts, recipe.tokenizer.vocab_size)?;
-    let tokenizer = TextTokenizer::from_tokenizers(vocabulary.tokenizer()?, recipe.model.context_length)
-        .map_err(|e| TrainError::Tokenizer { reason: e.to_string() })?;
-    let exam = Exam::new(held_out, &tokenizer, &preprocessing)?;
-
-    let mut model = Model::new(shape(recipe, vocabulary.len()));
+    let mixture = Mixture::new(recipe.objective.clone(), recipe.train.weighting)?;
+    let bounds = mixture.scalars();
+    let Setup { model, start, scalars, train: (images, texts), held_out: held, product } =
+        setup(recipe, bounds.clone(), &train, &held_out, &mut desk)?;
+    let exam = Exam::new(&held_out, held.0, held.1);
     let origin = Origin {
         recipe: serde_json::to_string(recipe).expect("a recipe is plain numbers and strings"),
-        data: format!("{:016x}", pairs.fingerprint()),
+        data: format!("{:016x}", fingerprint(&images.fingerprint().to_le_bytes(), train.fingerprint())),
     };
-    if resume == Resume::Restart {
-        discard(out)?;
-    }
-    let state = checkpoint::load(out, &origin, model.layout().len())?;
-    let state = state.unwrap_or_else(|| fresh(&model, recipe.train.seed));
+    let needs = mixture.needs();
+    let wants = Wants { second_images: needs.second_images, labels: needs.label_similarity };
+    let state = checkpoint::load(out, &origin, model.layout().len())?.unwrap_or_else(|| State::new(start));
     let resumed_at = state.step;
-    let settings = (recipe.train.batch_size, recipe.train.seed);
-    let changes = (recipe.augment.clone(), recipe.text.clone());
-    let sampler =
-        Sampler::new(&pairs, &tokenizer, (CLIP_MEAN, CLIP_STD), preprocessing.side(), changes, settings)?;
-    let mut run =
-        Run { recipe, out, origin, sampler, trainer: Trainer::new(&mut model, state), exam, log: Vec::new() };
-    run.log = read_log(out, resumed_at)?;
-    let pairs_per_second = run.steps(progress)?;
-    let Run { trainer, exam, log, .. } = run;
-    let params = trainer.state.params;
+    let sampler = Sampler::new(&train, &images, &texts, recipe.text.clone(), &recipe.train, wants);
+    let trainer = Trainer::new(model, mixture, scalars, bounds, state, recipe, steps)?;
+    let mut run = Run {
+        recipe,
+        out,
+        train: &train,
+        steps,
+        origin,
+        sampler,
+        trainer,
+        exam,
+        log: Log::open(out, resumed_at)?,
+        spent: Duration::ZERO,
+    };
+    if resumed_at == 0 && recipe.train.keep == Keep::Best {
+        run.look()?;
+    }
+    run.go(progress)?;
+    run.finish(&product, resumed_at, options.refuse_worse)
+}
 
-    let validation = exam.sit(&mut model, &params);
-    let bytes = export::write(out, &model, &params, &vocabulary, &preprocessing, recipe.output.dtype)?;
+/// A run without steps: what is solved for while the model is set up is all there is to learn.
+fn solve(
+    recipe: &Recipe,
+    out: &Path,
+    (train, held_out): (&Collection, &Collection),
+    desk: &mut Desk<'_>,
+) -> Result<Summary, TrainError> {
+    let started = Instant::now();
+    let Setup { mut model, start, held_out: held, product, .. } =
+        setup(recipe, Vec::new(), train, held_out, desk)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let validation = match Exam::new(held_out, held.0, held.1) {
+        Some(exam) => exam.sit(&mut model, &start)?,
+        None => None,
+    };
+    let bytes = product.write(out, &model, &start, LOGIT_SCALE, None)?;
     Ok(Summary {
-        steps: recipe.train.steps,
-        resumed_at,
-        loss: log.last().map_or(f32::NAN, |line| line.loss),
-        temperature: temperature(&params),
-        pairs_per_second,
-        parameters: params.len(),
+        steps: 0,
+        resumed_at: 0,
+        loss: f32::NAN,
+        temperature: None,
+        images_per_second: 0.0,
+        seconds,
+        parameters: model.layout().frozen_len(),
         bytes,
+        first: None,
         validation,
     })
 }
 
-/// The architecture a recipe asks for.
-fn shape(recipe: &Recipe, vocab_size: usize) -> ModelShape {
-    let m = &recipe.model;
-    let tower = |width, layers, heads| TowerShape { width, layers, heads, projection_dim: m.projection_dim };
-    ModelShape {
-        image_size: m.image_size,
-        patch_size: m.patch_size,
-        vision: tower(m.vision_width, m.vision_layers, m.vision_heads),
-        text: tower(m.text_width, m.text_layers, m.text_heads),
-        vocab_size,
-        context_length: m.context_length,
-        logit_scale: -recipe.train.temperature.ln(),
+/// Refuses batches that the data cannot fill.
+fn check_size(recipe: &Recipe, train: &Collection) -> Result<(), TrainError> {
+    let (size, found) = (recipe.train.batch_size, train.pictures.len());
+    if found >= size || recipe.closed_form().is_some() {
+        return Ok(());
     }
+    let reason = format!("is {size}, more than the {found} training images; lower it or add pairs");
+    Err(TrainError::RecipeValue { key: "train.batch_size", reason })
 }
 
-fn fresh(model: &Model, seed: u64) -> State {
-    let params = model.layout().init(&mut generator(seed, Purpose::Weights, 0));
-    State { step: 0, adam: AdamW::new(params.len()), params }
-}
-
-fn discard(out: &Path) -> Result<(), TrainError> {
-    let folder = out.join(checkpoint::FOLDER);
-    match fs::remove_dir_all(&folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &folder)(e)),
-        _ => Ok(()),
-    }
-}
-
-fn temperature(params: &[f32]) -> f32 {
-    (-params[params.len() - 1]).exp()
-}
-
-fn report(progress: &mut dyn FnMut(&Progress), phase: Phase, steps: u64) {
-    let nothing = f32::NAN;
-    progress(&Progress {
-        phase,
-        step: 0,
-        steps,
-        loss: nothing,
-        temperature: nothing,
-        pairs_per_second: 0.0,
-        eta_seconds: 0.0,
-        validation: None,
-    });
-}
-
-/// The model being trained and what an optimiser step changes.
-struct Trainer<'a> {
-    model: &'a mut Model,
-    state: State,
-    grads: Vec<f32>,
-    decays: Vec<f32>,
-}
-
-/// What one step measured.
-struct Step {
-    loss: f32,
-    learning_rate: f32,
-    gradient_norm: f32,
-}
-
-impl<'a> Trainer<'a> {
-    fn new(model: &'a mut Model, state: State) -> Self {
-        let (grads, decays) = (vec![0f32; state.params.len()], model.layout().decay_mask());
-        Self { model, state, grads, decays }
-    }
-
-    /// One optimiser step. On an error the state is what it was before.
-    fn step(&mut self, batch: &Batch, settings: &TrainSettings) -> Result<Step, TrainError> {
-        let state = &mut self.state;
-        let logit_scale = state.params[state.params.len() - 1];
-        let check = |value: f32, what: &'static str| {
-            let error = TrainError::NotFinite { what, step: state.step + 1, logit_scale };
-            if value.is_finite() { Ok(()) } else { Err(error) }
-        };
-        let loss = self.model.loss_and_gradient(&state.params, batch, &mut self.grads);
-        check(loss, "loss")?;
-        let (gradient_norm, gradient_scale) = clip_factor(&self.grads, settings.gradient_clip);
-        check(gradient_norm, "gradient")?;
-        let learning_rate =
-            learning_rate(state.step, settings.warmup_steps, settings.steps, settings.learning_rate);
-        state.step += 1;
-        let weight_decay = settings.weight_decay;
-        let update = Update { step: state.step, learning_rate, weight_decay, gradient_scale };
-        state.adam.update(&mut state.params, &self.grads, &self.decays, update);
-        let last = state.params.len() - 1;
-        state.params[last] = state.params[last].clamp(0.0, LOGIT_SCALE_MAX);
-        Ok(Step { loss, learning_rate, gradient_norm })
+/// Makes the output directory ready for what is to become of a run in it.
+fn prepare(out: &Path, resume: Resume, steps: u64) -> Result<(), TrainError> {
+    files::create_folder(out)?;
+    match resume {
+        Resume::Continue => Ok(()),
+        Resume::Refuse => match checkpoint::step(out)? {
+            None => Ok(()),
+            Some(step) => Err(TrainError::Unfinished { path: out.to_path_buf(), step, steps }),
+        },
+        Resume::Restart => {
+            let folder = out.join(checkpoint::FOLDER);
+            match fs::remove_dir_all(&folder) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &folder)(e)),
+                _ => Ok(()),
+            }
+        }
     }
 }
 
@@ -261,136 +247,133 @@ impl<'a> Trainer<'a> {
 struct Run<'a> {
     recipe: &'a Recipe,
     out: &'a Path,
+    train: &'a Collection,
+    steps: u64,
     origin: Origin,
     sampler: Sampler<'a>,
-    trainer: Trainer<'a>,
-    exam: Exam,
-    log: Vec<LogLine>,
+    trainer: Trainer,
+    exam: Option<Exam>,
+    log: Log,
+    spent: Duration,
 }
 
 impl Run<'_> {
-    /// All remaining steps; returns pairs per second.
-    fn steps(&mut self, progress: &mut dyn FnMut(&Progress)) -> Result<f64, TrainError> {
+    /// All remaining steps.
+    fn go(&mut self, progress: &mut dyn FnMut(&Progress)) -> Result<(), TrainError> {
         let settings = &self.recipe.train;
         let first = self.trainer.state.step;
-        let mut spent = Duration::ZERO;
-        let mut rate = 0.0;
-        while self.trainer.state.step < settings.steps {
+        let images = (settings.batch_size * settings.accumulate) as f64;
+        while self.trainer.state.step < self.steps && !self.stale() {
             let start = Instant::now();
-            let batch = self.sampler.batch(self.trainer.state.step);
-            let Step { loss, learning_rate, gradient_norm } = self.trainer.step(&batch, settings)?;
-            spent += start.elapsed();
-            let step = self.trainer.state.step;
-            let temperature = temperature(&self.trainer.state.params);
-            rate = (step - first) as f64 * settings.batch_size as f64 / spent.as_secs_f64().max(1e-9);
-            self.log.push(LogLine {
-                step,
+            let step = self.trainer.step(&mut self.sampler);
+            let step = step.map_err(|failed| failed.into_error(self.out, self.train))?;
+            self.spent += start.elapsed();
+            let done = self.trainer.state.step;
+            let rate = (done - first) as f64 * images / self.spent.as_secs_f64().max(1e-9);
+            let temperature = temperature(&self.trainer);
+            let Step { loss, terms, learning_rate, gradient_norm } = step;
+            self.log.push(Line::Step(StepLine {
+                step: done,
                 loss,
+                terms,
                 temperature,
                 learning_rate,
                 gradient_norm,
-                pairs_per_second: rate,
-            });
-            let due = |every: u64| every > 0 && step.is_multiple_of(every) && step < settings.steps;
-            if due(settings.checkpoint_every) || step == settings.steps {
+                images_per_second: rate,
+            }));
+            let last = self.steps;
+            let due = |every: u64| every > 0 && done.is_multiple_of(every) && done < last;
+            let validation = if due(settings.validate_every) { self.look()? } else { None };
+            if due(settings.checkpoint_every) || done == self.steps || self.stale() {
                 self.save()?;
             }
-            let validation = if due(settings.validate_every) {
-                self.exam.sit(self.trainer.model, &self.trainer.state.params)
-            } else {
-                None
-            };
-            let left = (settings.steps - step) as f64 * settings.batch_size as f64;
             progress(&Progress {
-                phase: Phase::Steps,
-                step,
-                steps: settings.steps,
                 loss,
                 temperature,
-                pairs_per_second: rate,
-                eta_seconds: left / rate,
+                images_per_second: rate,
+                eta_seconds: (self.steps - done) as f64 * images / rate,
                 validation,
+                ..Progress::of(Phase::Steps, done, self.steps)
             });
         }
-        Ok(rate)
+        Ok(())
+    }
+
+    /// Whether the last validations brought no new best.
+    fn stale(&self) -> bool {
+        let patience = self.recipe.train.patience;
+        patience > 0 && self.trainer.state.stale >= patience
+    }
+
+    /// Validates the weights as they are and remembers them if they are the best so far.
+    fn look(&mut self) -> Result<Option<Validation>, TrainError> {
+        let Some(exam) = &self.exam else { return Ok(None) };
+        let weights = self.trainer.weights().to_vec();
+        let validation = exam.sit(&mut self.trainer.model, &weights)?;
+        if let Some(validation) = validation {
+            let state = &mut self.trainer.state;
+            self.log.push(Line::Validation(ValidationLine { step: state.step, validation }));
+            let score = validation.score() as f32;
+            if score > state.best.1 {
+                let kept = if self.recipe.train.keep == Keep::Best { weights } else { Vec::new() };
+                state.best = (kept, score);
+                state.stale = 0;
+            } else {
+                state.stale += 1;
+            }
+        }
+        Ok(validation)
     }
 
     /// Writes log and checkpoint. The log goes first: lines past the checkpoint are dropped when the
     /// run is continued.
-    fn save(&self) -> Result<(), TrainError> {
-        let mut lines = String::new();
-        for line in &self.log {
-            lines.push_str(&serde_json::to_string(line).expect("plain numbers always serialise"));
-            lines.push('\n');
+    fn save(&mut self) -> Result<(), TrainError> {
+        self.log.flush()?;
+        checkpoint::save(self.out, &self.trainer.keep(), &self.origin)
+    }
+
+    /// Looks at the last weights, chooses those to write, and writes them.
+    fn finish(
+        mut self,
+        product: &Product,
+        resumed_at: u64,
+        refuse_worse: bool,
+    ) -> Result<Summary, TrainError> {
+        let mut validation = self.look()?;
+        let best = self.recipe.train.keep == Keep::Best && !self.trainer.state.best.0.is_empty();
+        let weights = match best {
+            true => self.trainer.state.best.0.clone(),
+            false => self.trainer.weights().to_vec(),
+        };
+        if best && let Some(exam) = &self.exam {
+            validation = exam.sit(&mut self.trainer.model, &weights)?;
         }
-        files::replace(&self.out.join(LOG_FILE), lines.as_bytes())?;
-        checkpoint::save(self.out, &self.trainer.state, &self.origin)
-    }
-}
-
-/// The log's lines up to a step.
-fn read_log(out: &Path, step: u64) -> Result<Vec<LogLine>, TrainError> {
-    let path = out.join(LOG_FILE);
-    if step == 0 || !path.exists() {
-        return Ok(Vec::new());
-    }
-    let text = fs::read_to_string(&path).map_err(io("read", &path))?;
-    Ok(text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .filter(|l: &LogLine| l.step <= step)
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn recipe() -> Recipe {
-        Recipe::from_toml(
-            "data = { phantom = { cases = 8, seed = 1 } }
-            model = { image_size = 16, vision_width = 8, vision_layers = 1, vision_heads = 2, text_width = 8,
-                      text_layers = 1, text_heads = 2, context_length = 8, projection_dim = 4 }
-            train = { steps = 4, batch_size = 4, warmup_steps = 1 }",
-        )
-        .unwrap()
-    }
-
-    fn batch() -> Batch {
-        let images = (0..4 * 3 * 16 * 16).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
-        let texts = (0..4u32).map(|i| vec![20, i, 2 * i + 1, 21]).collect();
-        Batch { images, texts }
-    }
-
-    #[test]
-    fn a_step_on_numbers_that_are_not_finite_changes_nothing() {
-        let recipe = recipe();
-        let mut model = Model::new(shape(&recipe, 22));
-        let state = fresh(&model, 1);
-        let mut trainer = Trainer::new(&mut model, state);
-        trainer.step(&batch(), &recipe.train).unwrap();
-        let before = trainer.state.clone();
-        let mut poisoned = batch();
-        poisoned.images[5] = f32::NAN;
-        let error = trainer.step(&poisoned, &recipe.train).map(|s| s.loss).unwrap_err();
-        assert!(matches!(error, TrainError::NotFinite { what: "loss", step: 2, .. }), "{error}");
-        assert!(error.to_string().contains("train.learning_rate"), "{error}");
-        assert_eq!(trainer.state, before);
-        assert_eq!(trainer.step(&batch(), &recipe.train).map(|s| s.loss.is_finite()).ok(), Some(true));
-    }
-
-    #[test]
-    fn steps_lower_the_loss_and_the_temperature_keeps_its_bound() {
-        let recipe = recipe();
-        let mut model = Model::new(shape(&recipe, 22));
-        let state = fresh(&model, 1);
-        let mut trainer = Trainer::new(&mut model, state);
-        let settings = TrainSettings { steps: 150, learning_rate: 0.02, ..recipe.train };
-        let losses: Vec<f32> = (0..150).map(|_| trainer.step(&batch(), &settings).unwrap().loss).collect();
-        assert!(losses[0] > 1.0 && losses[149] < 0.1, "{} to {}", losses[0], losses[149]);
-        trainer.state.params.last_mut().into_iter().for_each(|scale| *scale = 9.0);
-        trainer.step(&batch(), &settings).unwrap();
-        assert!(temperature(&trainer.state.params) >= 0.0099);
+        let first = self.log.first_look().filter(|_| self.recipe.train.keep == Keep::Best);
+        if refuse_worse
+            && let (Some(before), Some(after)) = (first, validation)
+            && after.score() <= before.score()
+        {
+            return Err(TrainError::NotBetter { before: Box::new(before), after: Box::new(after) });
+        }
+        let (scale, bias) = self.trainer.logits(&weights);
+        let bytes = product.write(self.out, &self.trainer.model, &weights, scale, bias)?;
+        let name = self.out.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.log.draw(&format!("training of {}", name.unwrap_or_default()))?;
+        let steps = self.trainer.state.step;
+        let seconds = self.spent.as_secs_f64();
+        let settings = &self.recipe.train;
+        let images = (steps - resumed_at) as f64 * (settings.batch_size * settings.accumulate) as f64;
+        Ok(Summary {
+            steps,
+            resumed_at,
+            loss: self.log.last_step().map_or(f32::NAN, |line| line.loss),
+            temperature: temperature(&self.trainer),
+            images_per_second: if seconds > 0.0 { images / seconds } else { 0.0 },
+            seconds,
+            parameters: self.trainer.model.layout().len(),
+            bytes,
+            first,
+            validation,
+        })
     }
 }

@@ -1,8 +1,12 @@
-//! Which pairs a step takes, which of their texts, and how their images are changed.
+//! Which pictures a step takes, which of their texts, and how the pictures are changed.
 //!
-//! Owns: every random choice of a run. Each depends on the seed and the step alone, so a run that is
-//! continued from a checkpoint takes the same steps as one that was never interrupted, and there is
-//! no generator state to save. Deliberately absent: reading pairs (see `data`).
+//! Owns: every random choice of a run, and which texts of a batch are right, wrong or neither for which
+//! picture. Each choice depends on the seed and the step alone, so a run that is continued from a
+//! checkpoint takes the same steps as one that was never interrupted, and there is no generator state
+//! to save. Deliberately absent: reading data (see `data`, `features`) and changing pixels (`augment`).
+
+use std::collections::HashMap;
+use std::ops::Range;
 
 use diptych_encoder::TextTokenizer;
 use rand::seq::SliceRandom;
@@ -10,25 +14,100 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::data::Pairs;
+use crate::augment::Augment;
+use crate::data::{Collection, Pixels, fingerprint};
 use crate::error::TrainError;
-use crate::model::Batch;
-use crate::recipe::{AugmentRecipe, TextRecipe};
+use crate::features::Features;
+use crate::objective::Relation;
+use crate::recipe::{TextRecipe, TrainSettings};
 use crate::report_views::Views;
 
-/// Mean and standard deviation per channel, in 0 to 1.
-pub(crate) type Normalisation = ([f64; 3], [f64; 3]);
+/// The pictures of a collection as an image side takes them.
+#[derive(Debug)]
+pub(crate) enum Images {
+    /// Pixels for an open tower; a step changes them.
+    Pixels(Pixels, Augment),
+    /// Rows of a frozen tower: for every picture the plain view, then its changed ones.
+    Features(Features, usize),
+}
 
-/// Draws batches from pairs.
+/// The texts of a collection as a text side takes them.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    /// Every distinct text once.
+    pub inputs: TextInputs,
+    /// Per record, its texts as positions in `inputs`.
+    pub of_record: Vec<Views<u32>>,
+}
+
+/// Distinct texts.
+#[derive(Debug)]
+pub(crate) enum TextInputs {
+    /// Token ids for an open tower.
+    Tokens(Vec<Vec<u32>>),
+    /// Rows of a frozen tower.
+    Features(Features),
+}
+
+/// What one side of a model is fed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Inputs {
+    /// Normalised images, `[n, 3, side, side]`.
+    Pixels(Vec<f32>),
+    /// Token ids with start and end token.
+    Tokens(Vec<Vec<u32>>),
+    /// Rows of a frozen tower, `[n, width]`.
+    Rows(Vec<f32>),
+}
+
+/// What one step learns from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Batch {
+    /// Pictures of the batch.
+    pub pictures: Vec<usize>,
+    /// `n` images.
+    pub images: Inputs,
+    /// The same images, changed another way; where an objective wants them.
+    pub second_images: Option<Inputs>,
+    /// `m` texts, those of the first image first.
+    pub texts: Inputs,
+    /// What image `i` and text `j` are to each other, at `i * m + j`.
+    pub relation: Vec<Relation>,
+    /// Share of labels that image `i` and text `j` have in common, likewise; empty without labels.
+    pub label_similarity: Vec<f32>,
+    /// Positions of the texts among all.
+    pub text_numbers: Vec<u32>,
+    /// Equal for images and texts of records that share a text.
+    pub image_ids: Vec<u64>,
+    /// In the numbering of `image_ids`.
+    pub text_ids: Vec<u64>,
+    /// Decides what the heads leave out, sample by sample.
+    pub seed: u64,
+}
+
+/// What a batch is made for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Wants {
+    /// A second view of every image.
+    pub second_images: bool,
+    /// Label similarity.
+    pub labels: bool,
+}
+
+/// Draws batches.
 #[derive(Debug)]
 pub(crate) struct Sampler<'a> {
-    pairs: &'a Pairs,
-    texts: Vec<Views<Vec<u32>>>,
-    augment: AugmentRecipe,
+    collection: &'a Collection,
+    images: &'a Images,
+    texts: &'a Texts,
+    /// Per record, its labels as bits of distinct labels.
+    labels: Vec<Vec<u32>>,
+    /// Per record, the number of its kin.
+    kin: Vec<u32>,
     weights: TextRecipe,
-    normalisation: Normalisation,
-    side: usize,
+    wants: Wants,
     batch_size: usize,
+    texts_per_image: usize,
     seed: u64,
     /// The order of the epoch in progress.
     order: (u64, Vec<usize>),
@@ -52,55 +131,242 @@ pub(crate) fn generator(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng 
     rng
 }
 
-impl<'a> Sampler<'a> {
-    /// Tokenises all texts once.
-    pub fn new(
-        pairs: &'a Pairs,
-        tokenizer: &TextTokenizer,
-        normalisation: Normalisation,
-        side: usize,
-        (augment, weights): (AugmentRecipe, TextRecipe),
-        (batch_size, seed): (usize, u64),
-    ) -> Result<Self, TrainError> {
-        let texts = pairs
-            .texts
-            .par_iter()
-            .map(|views| views.clone().try_map(|text| tokenise(tokenizer, &text)))
-            .collect::<Result<_, _>>()?;
-        let order = (u64::MAX, Vec::new());
-        Ok(Self { pairs, texts, augment, weights, normalisation, side, batch_size, seed, order })
+impl Texts {
+    /// Every distinct text of a collection, in order of appearance, and where each record's are.
+    pub fn distinct(collection: &Collection) -> (Vec<String>, Vec<Views<u32>>) {
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
+        let mut all = Vec::new();
+        let of_record = collection
+            .records
+            .iter()
+            .map(|record| {
+                record.texts.map(|text| {
+                    *numbers.entry(text.as_str()).or_insert_with(|| {
+                        all.push(text.clone());
+                        all.len() as u32 - 1
+                    })
+                })
+            })
+            .collect();
+        (all, of_record)
+    }
+}
+
+impl Images {
+    /// Pictures.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Pixels(pixels, _) => pixels.len(),
+            Self::Features(features, views) => features.rows.len() / features.width / (1 + views),
+        }
     }
 
-    /// The batch of a step, counted from 0. Every epoch visits the pairs in another order; the few
-    /// that do not fill a batch wait for another epoch.
-    pub fn batch(&mut self, step: u64) -> Batch {
-        let per_epoch = (self.pairs.len() / self.batch_size).max(1) as u64;
-        let epoch = step / per_epoch;
+    /// Changes whenever a value does.
+    pub fn fingerprint(&self) -> u64 {
+        match self {
+            Self::Pixels(pixels, _) => pixels.fingerprint(),
+            Self::Features(features, views) => {
+                fingerprint(bytemuck::cast_slice(&features.rows), *views as u64)
+            }
+        }
+    }
+
+    /// Views that are kept of every picture, the plain one included.
+    pub fn views(&self) -> usize {
+        match self {
+            Self::Pixels(..) => 1,
+            Self::Features(_, views) => 1 + views,
+        }
+    }
+
+    /// Pictures in views that are kept, the plain one being number 0.
+    pub fn seen(&self, views: &[(usize, usize)]) -> Inputs {
+        match self {
+            Self::Pixels(..) => self.plain(&views.iter().map(|view| view.0).collect::<Vec<_>>()),
+            Self::Features(features, _) => Inputs::Rows(gather(
+                features,
+                views.iter().map(|(picture, view)| picture * self.views() + view),
+            )),
+        }
+    }
+
+    /// These pictures as they are.
+    pub fn plain(&self, pictures: &[usize]) -> Inputs {
+        match self {
+            Self::Pixels(pixels, augment) => {
+                let mut values = vec![0f32; pictures.len() * augment.values()];
+                let each = values.par_chunks_exact_mut(augment.values()).zip(pictures);
+                each.for_each(|(out, &picture)| augment.plain(pixels.image(picture), out));
+                Inputs::Pixels(values)
+            }
+            Self::Features(features, views) => {
+                Inputs::Rows(gather(features, pictures.iter().map(|picture| picture * (1 + views))))
+            }
+        }
+    }
+
+    /// These pictures, each changed as its own generator says. Of a frozen tower's, one view of all.
+    fn changed(&self, pictures: &[usize], rngs: &mut [ChaCha8Rng]) -> Inputs {
+        match self {
+            Self::Pixels(pixels, augment) => {
+                let mut values = vec![0f32; pictures.len() * augment.values()];
+                let each = values.par_chunks_exact_mut(augment.values()).zip(pictures).zip(rngs);
+                each.for_each(|((out, &picture), rng)| augment.changed(pixels.image(picture), out, rng));
+                Inputs::Pixels(values)
+            }
+            Self::Features(features, views) => {
+                let rows = pictures.iter().zip(rngs);
+                let rows = rows.map(|(picture, rng)| picture * (1 + views) + rng.random_range(0..=*views));
+                Inputs::Rows(gather(features, rows))
+            }
+        }
+    }
+}
+
+impl Inputs {
+    /// These inputs with others behind them.
+    pub fn joined(&self, others: Option<&Self>) -> Self {
+        let mut all = self.clone();
+        match (&mut all, others) {
+            (_, None) => {}
+            (Self::Pixels(all), Some(Self::Pixels(others))) | (Self::Rows(all), Some(Self::Rows(others))) => {
+                all.extend_from_slice(others);
+            }
+            (Self::Tokens(all), Some(Self::Tokens(others))) => all.extend_from_slice(others),
+            _ => unreachable!("both views of an image are for the same side"),
+        }
+        all
+    }
+
+    /// A run of samples, of which one takes `size` values.
+    pub fn piece(&self, samples: &Range<usize>, size: usize) -> Self {
+        let values = |all: &[f32]| all[samples.start * size..samples.end * size].to_vec();
+        match self {
+            Self::Pixels(all) => Self::Pixels(values(all)),
+            Self::Rows(all) => Self::Rows(values(all)),
+            Self::Tokens(all) => Self::Tokens(all[samples.clone()].to_vec()),
+        }
+    }
+}
+
+impl TextInputs {
+    /// These texts.
+    pub fn take(&self, texts: &[u32]) -> Inputs {
+        match self {
+            Self::Tokens(ids) => {
+                Inputs::Tokens(texts.iter().map(|&text| ids[text as usize].clone()).collect())
+            }
+            Self::Features(features) => {
+                Inputs::Rows(gather(features, texts.iter().map(|&text| text as usize)))
+            }
+        }
+    }
+}
+
+fn gather(features: &Features, rows: impl Iterator<Item = usize>) -> Vec<f32> {
+    rows.flat_map(|row| &features.rows[row * features.width..][..features.width]).copied().collect()
+}
+
+impl<'a> Sampler<'a> {
+    /// Over the training side of the data.
+    pub fn new(
+        collection: &'a Collection,
+        images: &'a Images,
+        texts: &'a Texts,
+        weights: TextRecipe,
+        settings: &TrainSettings,
+        wants: Wants,
+    ) -> Self {
+        let mut numbers: HashMap<&str, u32> = HashMap::new();
+        let labels = collection
+            .records
+            .iter()
+            .map(|record| {
+                let number = |label: &'a String| {
+                    let next = numbers.len() as u32;
+                    *numbers.entry(label.as_str()).or_insert(next)
+                };
+                let mut labels: Vec<u32> = record.labels.iter().map(number).collect();
+                labels.sort_unstable();
+                labels
+            })
+            .collect();
+        let (batch_size, texts_per_image, seed) =
+            (settings.batch_size, settings.texts_per_image, settings.seed);
+        let (kin, order) = (collection.kin(), (u64::MAX, Vec::new()));
+        Self {
+            collection,
+            images,
+            texts,
+            labels,
+            kin,
+            weights,
+            wants,
+            batch_size,
+            texts_per_image,
+            seed,
+            order,
+        }
+    }
+
+    /// The batch of this number, counted from 0. Every epoch visits the pictures in another order; the
+    /// few that do not fill a batch wait for another epoch.
+    pub fn batch(&mut self, number: u64) -> Batch {
+        let all = self.collection.pictures.len();
+        let per_epoch = (all / self.batch_size).max(1) as u64;
+        let epoch = number / per_epoch;
         if self.order.0 != epoch {
-            let mut order: Vec<usize> = (0..self.pairs.len()).collect();
+            let mut order: Vec<usize> = (0..all).collect();
             order.shuffle(&mut generator(self.seed, Purpose::Order, epoch));
             self.order = (epoch, order);
         }
-        let start = (step % per_epoch) as usize * self.batch_size;
-        let chosen = &self.order.1[start..][..self.batch_size];
-        let mut images = vec![0f32; self.batch_size * 3 * self.side * self.side];
-        let texts = images
-            .par_chunks_exact_mut(3 * self.side * self.side)
-            .zip(chosen)
-            .enumerate()
-            .map(|(i, (out, &pair))| {
-                let sample = step * self.batch_size as u64 + i as u64;
-                let mut rng = generator(self.seed, Purpose::Sample, sample);
-                self.image(pair, out, &mut rng);
-                self.text(pair, &mut rng)
-            })
-            .collect();
-        Batch { images, texts }
+        let start = (number % per_epoch) as usize * self.batch_size;
+        let pictures = self.order.1[start..][..self.batch_size.min(all)].to_vec();
+        let sample = |i: usize| number * self.batch_size as u64 + i as u64;
+        let mut rngs: Vec<ChaCha8Rng> =
+            (0..pictures.len()).map(|i| generator(self.seed, Purpose::Sample, sample(i))).collect();
+        let images = self.images.changed(&pictures, &mut rngs);
+        let second_images = self.wants.second_images.then(|| self.images.changed(&pictures, &mut rngs));
+        let records: Vec<usize> =
+            pictures.iter().map(|&picture| self.collection.record_of[picture] as usize).collect();
+        let (mut texts, mut owners) = (Vec::new(), Vec::new());
+        for (&record, rng) in records.iter().zip(&mut rngs) {
+            let drawn = self.draw(record, rng);
+            owners.resize(owners.len() + drawn.len(), record);
+            texts.extend(drawn);
+        }
+        Batch {
+            images,
+            second_images,
+            relation: self.relation(&records, &texts, &owners),
+            label_similarity: self.label_similarity(&records, &owners),
+            image_ids: records.iter().map(|&record| u64::from(self.kin[record])).collect(),
+            text_ids: owners.iter().map(|&record| u64::from(self.kin[record])).collect(),
+            texts: self.texts.inputs.take(&texts),
+            text_numbers: texts,
+            pictures,
+            seed: self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        }
     }
 
-    fn text(&self, pair: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
-        let views = &self.texts[pair];
-        let weight = |w: f32, texts: &[Vec<u32>]| if texts.is_empty() { 0.0 } else { w };
+    /// Texts of a record for one step, no text twice unless there are too few.
+    fn draw(&self, record: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
+        let views = &self.texts.of_record[record];
+        let mut drawn: Vec<u32> = Vec::with_capacity(self.texts_per_image);
+        // A record with fewer texts repeats them: objectives count on as many for each image.
+        let mut tries = 0;
+        while drawn.len() < self.texts_per_image {
+            let text = *self.draw_one(views, rng);
+            tries += 1;
+            if !drawn.contains(&text) || tries > 8 * self.texts_per_image {
+                drawn.push(text);
+            }
+        }
+        drawn
+    }
+
+    fn draw_one<'v>(&self, views: &'v Views<u32>, rng: &mut ChaCha8Rng) -> &'v u32 {
+        let weight = |w: f32, texts: &[u32]| if texts.is_empty() { 0.0 } else { w };
         let whole = weight(self.weights.whole, &views.whole);
         let impression = weight(self.weights.impression, &views.impressions);
         let sentence = weight(self.weights.sentence, &views.sentences);
@@ -112,43 +378,48 @@ impl<'a> Sampler<'a> {
         } else {
             &views.sentences
         };
-        from[rng.random_range(0..from.len())].clone()
+        &from[rng.random_range(0..from.len())]
     }
 
-    /// Writes one changed and normalised image, `[3, side, side]`.
-    fn image(&self, pair: usize, out: &mut [f32], rng: &mut ChaCha8Rng) {
-        let a = &self.augment;
-        let mut within = |limit: f32| limit * (2.0 * rng.random::<f32>() - 1.0);
-        let (zoom, dx, dy) = (1.0 + within(a.scale), within(a.shift), within(a.shift));
-        let (gain, offset) = (1.0 + within(a.contrast), within(a.brightness));
-        let (area, n) = (self.side * self.side, self.side as f32);
-        let source = self.pairs.image(pair);
-        let channels = source.len() / area;
-        let (mean, std) = &self.normalisation;
-        for channel in 0..channels {
-            let plane = &source[channel * area..][..area];
-            for y in 0..self.side {
-                // Pixel centres, zoomed about the middle of the image.
-                let sy = ((y as f32 + 0.5) / n - 0.5) / zoom + 0.5 + dy;
-                for x in 0..self.side {
-                    let sx = ((x as f32 + 0.5) / n - 0.5) / zoom + 0.5 + dx;
-                    let v = bilinear(plane, self.side, sx * n - 0.5, sy * n - 0.5) / 255.0;
-                    let v = (v - 0.5) * gain + 0.5 + offset;
-                    let v = if a.noise > 0.0 { v + a.noise * noise(rng) } else { v };
-                    out[channel * area + y * self.side + x] = v.clamp(0.0, 1.0);
+    /// Texts drawn for the same record are right. A text that another record has too, drawn or not, is
+    /// no wrong answer for it.
+    fn relation(&self, records: &[usize], texts: &[u32], owners: &[usize]) -> Vec<Relation> {
+        let m = texts.len();
+        let mut places: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (j, &text) in texts.iter().enumerate() {
+            places.entry(text).or_default().push(j);
+        }
+        let mut relation = vec![Relation::Negative; records.len() * m];
+        for (row, &record) in relation.chunks_exact_mut(m).zip(records) {
+            for text in self.texts.of_record[record].iter() {
+                for &j in places.get(text).into_iter().flatten() {
+                    row[j] = Relation::Neutral;
+                }
+            }
+            for (cell, &owner) in row.iter_mut().zip(owners) {
+                if owner == record {
+                    *cell = Relation::Positive;
                 }
             }
         }
-        if channels == 1 {
-            let (first, rest) = out.split_at_mut(area);
-            rest[..area].copy_from_slice(first);
-            rest[area..].copy_from_slice(first);
-        }
-        for (c, plane) in out.chunks_exact_mut(area).enumerate() {
-            let (shift, scale) = (mean[c] as f32, 1.0 / std[c] as f32);
-            plane.iter_mut().for_each(|v| *v = (*v - shift) * scale);
-        }
+        relation
     }
+
+    /// Jaccard index of the labels of every image's record and every text's.
+    fn label_similarity(&self, records: &[usize], owners: &[usize]) -> Vec<f32> {
+        if !self.wants.labels {
+            return Vec::new();
+        }
+        let rows = records.iter();
+        rows.flat_map(|&a| owners.iter().map(move |&b| jaccard(&self.labels[a], &self.labels[b]))).collect()
+    }
+}
+
+/// Share of the labels of either that both have; both sorted. Two records without labels have nothing
+/// in common that is known.
+fn jaccard(a: &[u32], b: &[u32]) -> f32 {
+    let both = a.iter().filter(|label| b.binary_search(label).is_ok()).count();
+    both as f32 / (a.len() + b.len() - both).max(1) as f32
 }
 
 /// Token ids as the model will see them at inference, special tokens included.
@@ -159,23 +430,97 @@ pub(crate) fn tokenise(tokenizer: &TextTokenizer, text: &str) -> Result<Vec<u32>
     Ok(prepared.ids)
 }
 
-/// The value between four samples; the border repeats outwards.
-fn bilinear(plane: &[u8], side: usize, x: f32, y: f32) -> f32 {
-    let last = (side - 1) as f32;
-    let (x, y) = (x.clamp(0.0, last), y.clamp(0.0, last));
-    let (x0, y0) = (x as usize, y as usize);
-    let (x1, y1) = ((x0 + 1).min(side - 1), (y0 + 1).min(side - 1));
-    let (fx, fy) = (x - x0 as f32, y - y0 as f32);
-    let at = |x: usize, y: usize| f32::from(plane[y * side + x]);
-    let top = at(x0, y0) + fx * (at(x1, y0) - at(x0, y0));
-    let bottom = at(x0, y1) + fx * (at(x1, y1) - at(x0, y1));
-    top + fy * (bottom - top)
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::data::{Picture, Record};
 
-/// Nearly normal noise, unit variance: four random bytes added up. A true normal would cost more than
-/// the rest of an image's preparation.
-fn noise(rng: &mut ChaCha8Rng) -> f32 {
-    let sum: u32 = rng.random::<u32>().to_le_bytes().iter().map(|&b| u32::from(b)).sum();
-    // Mean 4 * 127.5, variance 4 * (256^2 - 1) / 12.
-    (sum as f32 - 510.0) / 147.8
+    /// Five records, the second with two pictures; records 0 and 4 share a text.
+    fn collection() -> Collection {
+        let record = |texts: &[&str], labels: &[&str]| Record {
+            texts: Views::of(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>()),
+            labels: labels.iter().map(|l| (*l).to_owned()).collect(),
+        };
+        Collection {
+            pictures: (0..6).map(|i| Picture::Phantom(1, i)).collect(),
+            record_of: vec![0, 1, 1, 2, 3, 4],
+            records: vec![
+                record(&["normal", "clear lungs"], &["none"]),
+                record(&["a", "b", "c"], &["x", "y"]),
+                record(&["d"], &["x"]),
+                record(&["e"], &[]),
+                record(&["normal"], &["none"]),
+            ],
+        }
+    }
+
+    fn sides(collection: &Collection) -> (Images, Texts) {
+        let rows = |n: usize| Features { width: 1, rows: (0..n).map(|v| v as f32).collect() };
+        let (distinct, of_record) = Texts::distinct(collection);
+        let images = Images::Features(rows(collection.pictures.len() * 3), 2);
+        (images, Texts { inputs: TextInputs::Features(rows(distinct.len())), of_record })
+    }
+
+    fn settings(texts_per_image: usize) -> TrainSettings {
+        TrainSettings { batch_size: 6, texts_per_image, ..TrainSettings::default() }
+    }
+
+    fn rows(inputs: &Inputs) -> Vec<usize> {
+        let Inputs::Rows(rows) = inputs else { panic!("rows of a frozen tower") };
+        rows.iter().map(|v| *v as usize).collect()
+    }
+
+    #[test]
+    fn a_batch_is_a_function_of_its_number() {
+        let collection = collection();
+        let (images, texts) = sides(&collection);
+        let sampler = || {
+            let wants = Wants { second_images: true, labels: true };
+            Sampler::new(&collection, &images, &texts, TextRecipe::default(), &settings(2), wants)
+        };
+        let (mut one, mut other) = (sampler(), sampler());
+        let third = one.batch(3);
+        one.batch(4);
+        assert_eq!(third, other.batch(3));
+        assert_ne!(third.pictures, other.batch(4).pictures);
+        // Every picture once, each by one of its three views.
+        let mut seen: Vec<usize> = rows(&third.images).iter().map(|row| row / 3).collect();
+        assert_eq!(seen, third.pictures);
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
+        let second = third.second_images.unwrap();
+        assert_eq!(rows(&second).iter().map(|row| row / 3).collect::<Vec<_>>(), third.pictures);
+    }
+
+    #[test]
+    fn own_texts_are_right_and_shared_ones_are_not_wrong() {
+        let collection = collection();
+        let (images, texts) = sides(&collection);
+        let wants = Wants { second_images: false, labels: true };
+        let mut sampler =
+            Sampler::new(&collection, &images, &texts, TextRecipe::default(), &settings(2), wants);
+        let batch = sampler.batch(0);
+        let m = batch.text_numbers.len();
+        assert_eq!(m, 12);
+        let at = |picture| batch.pictures.iter().position(|&p| p == picture).unwrap();
+        for (i, &picture) in batch.pictures.iter().enumerate() {
+            let record = collection.record_of[picture];
+            for (j, &text) in batch.text_numbers.iter().enumerate() {
+                let owner = collection.record_of[batch.pictures[j / 2]];
+                let own_text = texts.of_record[record as usize].iter().any(|t| *t == text);
+                let expected = match (owner == record, own_text) {
+                    (true, _) => Relation::Positive,
+                    (false, true) => Relation::Neutral,
+                    (false, false) => Relation::Negative,
+                };
+                assert_eq!(batch.relation[i * m + j], expected, "picture {picture}, text {text}");
+            }
+        }
+        assert_eq!(batch.image_ids[at(0)], batch.image_ids[at(5)], "kin share an id");
+        assert!(batch.relation.contains(&Relation::Neutral), "records 0 and 4 share a text");
+        // Labels x, y beside x: one of two.
+        assert_eq!(batch.label_similarity[at(1) * m + at(3) * 2], 0.5);
+        assert_eq!(batch.label_similarity[at(4) * m + at(4) * 2], 0.0, "no labels, nothing in common");
+    }
 }

@@ -16,7 +16,7 @@ mod rows;
 mod tests;
 
 pub(crate) use attention::{Columns, Visible};
-pub(crate) use linear::LinearSpan;
+pub(crate) use linear::{LinearSpan, Piece};
 pub(crate) use norm::NormSpan;
 pub(crate) use rows::NOTHING;
 
@@ -47,6 +47,8 @@ struct Entry {
     width: usize,
     /// Whether it depends on anything trained.
     needs: bool,
+    /// Whether it went into a node that does: then its values are read on the way back.
+    read: bool,
     /// None once released.
     value: Option<Buffer>,
     /// None before anything has contributed to it.
@@ -75,6 +77,26 @@ enum Op {
     Lookup(rows::Lookup),
 }
 
+impl Op {
+    fn inputs(&self) -> [Option<Node>; 2] {
+        match self {
+            Self::Input | Self::Parameter(_) | Self::Lookup(_) => [None; 2],
+            Self::Linear(op) => [Some(op.x), op.residual],
+            Self::Scale(op) => [Some(op.x), op.residual],
+            Self::Attention(op) => [Some(op.q.node), Some(op.k.node)],
+            Self::Add(op) => [Some(op.a), Some(op.b)],
+            Self::Norm(op) => [Some(op.x), None],
+            Self::Activation(op) => [Some(op.x), None],
+            Self::Dropout(op) => [Some(op.x), None],
+            Self::Unit(op) => [Some(op.x), None],
+            Self::AddRows(op) => [Some(op.x), None],
+            Self::Prepend(op) => [Some(op.x), None],
+            Self::Gather(op) => [Some(op.x), None],
+            Self::Mean(op) => [Some(op.x), None],
+        }
+    }
+}
+
 impl Entry {
     fn value(&self) -> &[f32] {
         self.value.as_deref().expect("a released node is not read")
@@ -82,6 +104,7 @@ impl Entry {
 }
 
 impl Tape {
+    #[cfg(test)]
     /// An empty tape.
     pub fn new() -> Self {
         Self::default()
@@ -132,6 +155,7 @@ impl Tape {
         self.push(Op::Input, width, value, false)
     }
 
+    #[cfg(test)]
     /// [`Tape::input`] with a gradient, which [`Tape::gradient`] gives after a backward pass: the way
     /// from one tape to another.
     pub fn variable(&mut self, rows: &[f32], width: usize) -> Node {
@@ -140,6 +164,7 @@ impl Tape {
         node
     }
 
+    #[cfg(test)]
     /// The gradient of a [`Tape::variable`] after a backward pass; none where nothing depends on it.
     pub fn gradient(&self, node: Node) -> Option<&[f32]> {
         self.entries[node.0].grad.as_deref()
@@ -150,12 +175,12 @@ impl Tape {
         self.entries.len()
     }
 
-    /// Gives up the values of all nodes since `mark`, apart from `keep`, that no gradient goes through:
-    /// a frozen tower then takes no more memory than one of its blocks.
+    /// Gives up the values of all nodes since `mark`, apart from `keep`, that no gradient depends on: a
+    /// frozen tower then takes no more memory than one of its blocks.
     pub fn release(&mut self, mark: usize, keep: Node) {
         for (at, entry) in self.entries.iter_mut().enumerate().skip(mark) {
             if at != keep.0
-                && !entry.needs
+                && !(entry.needs || entry.read)
                 && let Some(value) = entry.value.take()
             {
                 self.pool.give(value);
@@ -194,14 +219,25 @@ impl Tape {
 
     /// Bytes of all buffers, in use or not.
     #[cfg(test)]
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let buffers = self.entries.iter().flat_map(|e| [&e.value, &e.grad, &e.kept]).flatten();
         buffers.map(Buffer::bytes).sum::<usize>() + self.pool.bytes()
     }
 
     fn push(&mut self, op: Op, width: usize, value: Buffer, needs: bool) -> Node {
         assert!(width > 0 && value.len().is_multiple_of(width), "{} values in rows of {width}", value.len());
-        self.entries.push(Entry { op, width, needs, value: Some(value), grad: None, kept: None });
+        for x in op.inputs().into_iter().flatten() {
+            self.entries[x.0].read |= needs;
+        }
+        self.entries.push(Entry {
+            op,
+            width,
+            needs,
+            read: false,
+            value: Some(value),
+            grad: None,
+            kept: None,
+        });
         Node(self.entries.len() - 1)
     }
 

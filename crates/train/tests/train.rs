@@ -10,7 +10,9 @@ use std::path::Path;
 
 use diptych_core::Encode;
 use diptych_encoder::DualEncoder;
-use diptych_train::{LOG_FILE, Phase, Progress, Recipe, Resume, Summary, TrainError, train};
+use diptych_train::{
+    CURVES_FILE, LOG_FILE, Phase, Progress, Recipe, Resume, Summary, TrainError, TrainOptions, train,
+};
 
 const STEPS: u64 = 7;
 
@@ -43,15 +45,19 @@ fn recipe(seed: u64) -> Recipe {
     Recipe::from_toml(&text).unwrap()
 }
 
+fn options(resume: Resume) -> TrainOptions {
+    TrainOptions { resume, ..TrainOptions::default() }
+}
+
 fn run(out: &Path, resume: Resume) -> Result<Summary, TrainError> {
-    train(&recipe(1), out, resume, &mut |_| {})
+    train(&recipe(1), out, &options(resume), &mut |_| {})
 }
 
 /// A process that dies after a step, between two checkpoints.
 fn run_and_die_after(out: &Path, step: u64) {
     let died = catch_unwind(AssertUnwindSafe(|| {
-        train(&recipe(1), out, Resume::Continue, &mut |p: &Progress| {
-            assert!(p.phase == Phase::Data || p.step < step, "dies as intended");
+        train(&recipe(1), out, &options(Resume::Continue), &mut |p: &Progress| {
+            assert!(p.phase != Phase::Steps || p.step < step, "dies as intended");
         })
     }));
     assert!(died.is_err(), "the run should have died at step {step}");
@@ -60,13 +66,14 @@ fn run_and_die_after(out: &Path, step: u64) {
 fn losses(out: &Path) -> Vec<(u64, f64)> {
     let log = fs::read_to_string(out.join(LOG_FILE)).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    lines.map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap())).collect()
+    let steps = lines.filter(|line| line["loss"].is_number());
+    steps.map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap())).collect()
 }
 
 #[test]
 fn a_run_that_died_twice_ends_with_the_same_bytes_as_one_that_never_did() {
     let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let summary = run(straight.path(), Resume::Continue).unwrap();
+    let summary = run(straight.path(), Resume::Refuse).unwrap();
     assert_eq!((summary.steps, summary.resumed_at), (STEPS, 0));
     run_and_die_after(broken.path(), 3);
     run_and_die_after(broken.path(), 5);
@@ -86,16 +93,19 @@ fn a_run_that_died_twice_ends_with_the_same_bytes_as_one_that_never_did() {
 fn a_finished_run_loads_and_has_nothing_left_to_do() {
     let out = tempfile::tempdir().unwrap();
     let mut validations = Vec::new();
-    let summary = train(&recipe(1), out.path(), Resume::Continue, &mut |p| {
-        validations.extend(p.validation.as_ref().map(|v| (p.step, v.gallery)));
+    let summary = train(&recipe(1), out.path(), &TrainOptions::default(), &mut |p| {
+        validations.extend(p.validation.as_ref().map(|v| (p.step, v.text_to_image.gallery)));
     })
     .unwrap();
     assert_eq!(validations, [(3, 12), (6, 12)]);
-    let validation = summary.validation.clone().unwrap();
-    assert_eq!((validation.gallery, validation.chance_recall_at_10), (12, 10.0 / 12.0));
+    let scores = summary.validation.unwrap().text_to_image;
+    assert_eq!((scores.gallery, scores.queries), (12, 12));
+    assert!((scores.chance_at_10 - 10.0 / 12.0).abs() < 1e-12);
+    let curves = fs::read_to_string(out.path().join(CURVES_FILE)).unwrap();
+    assert!(curves.contains("recall@10 among 12 held-out images"), "{curves}");
     let encoder = DualEncoder::load(out.path()).unwrap();
     assert_eq!((encoder.dim(), encoder.parameters()), (8, summary.parameters as u64));
-    assert!((encoder.logit_scale() + summary.temperature.ln()).abs() < 1e-5);
+    assert!((encoder.logit_scale() + summary.temperature.unwrap().ln()).abs() < 1e-5);
     let before = fs::read(out.path().join("model.safetensors")).unwrap();
     let again = run(out.path(), Resume::Continue).unwrap();
     assert_eq!(again.resumed_at, STEPS);
@@ -105,10 +115,12 @@ fn a_finished_run_loads_and_has_nothing_left_to_do() {
 #[test]
 fn the_checkpoint_of_another_run_is_kept_until_it_is_discarded() {
     let out = tempfile::tempdir().unwrap();
-    run(out.path(), Resume::Continue).unwrap();
-    let error = train(&recipe(2), out.path(), Resume::Continue, &mut |_| {}).unwrap_err();
+    run(out.path(), Resume::Refuse).unwrap();
+    let error = run(out.path(), Resume::Refuse).unwrap_err().to_string();
+    assert!(error.contains("--resume") && error.contains("step 7 of 7"), "{error}");
+    let error = train(&recipe(2), out.path(), &options(Resume::Continue), &mut |_| {}).unwrap_err();
     assert!(matches!(error, TrainError::OtherRun { what: "recipe", .. }), "{error}");
-    let summary = train(&recipe(2), out.path(), Resume::Restart, &mut |_| {}).unwrap();
+    let summary = train(&recipe(2), out.path(), &options(Resume::Restart), &mut |_| {}).unwrap();
     assert_eq!(summary.resumed_at, 0);
     assert_eq!(losses(out.path()).len() as u64, STEPS);
 }
@@ -136,10 +148,12 @@ fn batches_larger_than_the_data_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let list = diptych_phantom::write(dir.path(), 6, 1, |_| {}).unwrap().list;
     let mut small = recipe(1);
-    small.data = diptych_train::DataRecipe { pairs: Some(list), validation_pairs: 0, phantom: None };
-    let error =
-        train(&small, &dir.path().join("out"), Resume::Continue, &mut |_| {}).unwrap_err().to_string();
-    assert!(error.contains("train.batch_size") && error.contains("6 training pairs"), "{error}");
+    small.data = diptych_train::DataRecipe { pairs: Some(list), ..Default::default() };
+    small.train.validate_every = 0;
+    let error = train(&small, &dir.path().join("out"), &TrainOptions::default(), &mut |_| {})
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("train.batch_size") && error.contains("6 training images"), "{error}");
 }
 
 /// Each of a few pairs finds its own counterpart first, in both directions, through the encoder.
@@ -174,7 +188,8 @@ fn sixteen_pairs_are_learned_by_heart() {
     let path = dir.path().join("recipe.toml");
     fs::write(&path, text).unwrap();
     let out = dir.path().join("model");
-    let summary = train(&Recipe::from_file(&path).unwrap(), &out, Resume::Continue, &mut |_| {}).unwrap();
+    let summary =
+        train(&Recipe::from_file(&path).unwrap(), &out, &TrainOptions::default(), &mut |_| {}).unwrap();
     assert!(summary.loss < 0.05, "loss {}", summary.loss);
 
     let encoder = DualEncoder::load(&out).unwrap();

@@ -31,8 +31,8 @@ pub(crate) struct Visible<'a> {
 /// See [`Tape::attention`].
 #[derive(Debug)]
 pub(super) struct Attention {
-    q: Columns,
-    k: Columns,
+    pub(super) q: Columns,
+    pub(super) k: Columns,
     v: Columns,
     e: Extent,
 }

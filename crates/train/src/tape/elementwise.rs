@@ -15,29 +15,29 @@ use crate::params::{Params, Span};
 /// See [`Tape::activation`].
 #[derive(Debug)]
 pub(super) struct Activate {
-    x: Node,
+    pub(super) x: Node,
     activation: Activation,
 }
 
 /// See [`Tape::add`].
 #[derive(Debug)]
 pub(super) struct Add {
-    a: Node,
-    b: Node,
+    pub(super) a: Node,
+    pub(super) b: Node,
 }
 
 /// See [`Tape::scale`].
 #[derive(Debug)]
 pub(super) struct Scale {
-    x: Node,
+    pub(super) x: Node,
     scale: Span,
-    residual: Option<Node>,
+    pub(super) residual: Option<Node>,
 }
 
 /// See [`Tape::dropout`].
 #[derive(Debug)]
 pub(super) struct Dropout {
-    x: Node,
+    pub(super) x: Node,
     rate: f32,
     seeds: Range<usize>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Dropout {
 /// See [`Tape::unit`].
 #[derive(Debug)]
 pub(super) struct Unit {
-    x: Node,
+    pub(super) x: Node,
 }
 
 impl Tape {

@@ -71,11 +71,6 @@ impl LinearSpan {
         Self { weight: merged.into(), bias: biases.into(), scale, out, input }
     }
 
-    /// Width of the output.
-    pub fn out(&self) -> usize {
-        self.out
-    }
-
     /// The layer of the outputs `first .. first + out` alone.
     ///
     /// # Panics
@@ -133,8 +128,8 @@ fn within(
 /// See [`Tape::linear`].
 #[derive(Debug)]
 pub(super) struct Linear {
-    x: Node,
-    residual: Option<Node>,
+    pub(super) x: Node,
+    pub(super) residual: Option<Node>,
     layer: LinearSpan,
 }
 

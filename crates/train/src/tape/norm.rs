@@ -31,7 +31,7 @@ impl NormSpan {
 /// See [`Tape::layer_norm`].
 #[derive(Debug)]
 pub(super) struct Norm {
-    x: Node,
+    pub(super) x: Node,
     norm: NormSpan,
 }
 

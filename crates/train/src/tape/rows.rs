@@ -22,14 +22,14 @@ pub(super) struct Parameter {
 /// See [`Tape::add_rows`].
 #[derive(Debug)]
 pub(super) struct AddRows {
-    x: Node,
+    pub(super) x: Node,
     rows: Span,
 }
 
 /// See [`Tape::prepend`].
 #[derive(Debug)]
 pub(super) struct Prepend {
-    x: Node,
+    pub(super) x: Node,
     row: Span,
     per_sample: usize,
 }
@@ -37,14 +37,14 @@ pub(super) struct Prepend {
 /// See [`Tape::gather`].
 #[derive(Debug)]
 pub(super) struct Gather {
-    x: Node,
+    pub(super) x: Node,
     picks: Range<usize>,
 }
 
 /// See [`Tape::mean`].
 #[derive(Debug)]
 pub(super) struct Mean {
-    x: Node,
+    pub(super) x: Node,
     /// First and last plus one of each run of rows.
     bounds: Range<usize>,
 }

@@ -6,7 +6,6 @@ use diptych_kernels::Activation;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::linear::Piece;
 use super::*;
 use crate::params::{Init, Layout, Span, Values, normal};
 
@@ -19,8 +18,7 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| normal(rng)).collect()
 }
 
-/// A layout whose tensors have these lengths, all of it random; every second one of `frozen` is not
-/// trained.
+/// A layout of random tensors.
 struct Bench {
     layout: Layout,
     values: Values,
@@ -119,6 +117,10 @@ fn piece(span: Span) -> Piece {
     Piece { span, transposed: false }
 }
 
+fn pieces(spans: &[Span]) -> Vec<Piece> {
+    spans.iter().copied().map(piece).collect()
+}
+
 /// `(x W^T + b) * scale` with W row by row.
 fn slow_linear(x: &[f32], w: &[f32], b: &[f32], scale: &[f32], k: usize) -> Vec<f64> {
     let row = |x: &[f32], o: usize| {
@@ -135,7 +137,7 @@ fn a_linear_layer_multiplies_whatever_it_is_stacked_from() {
     let w: Vec<Span> = [3, 2, 4].map(|rows| (bench.span(rows * 5, true), bench.span(1, true)).0).to_vec();
     let b = [bench.span(5, true), bench.span(4, false)];
     let scale = bench.span(9, true);
-    let layer = LinearSpan::new(&w.clone().map_pieces(), &b, Some(scale), (9, 5));
+    let layer = LinearSpan::new(&pieces(&w), &b, Some(scale), (9, 5));
     let x = noise(7 * 5, 1);
     let p = bench.values.params();
     let weights: Vec<f32> = w.iter().flat_map(|span| p.of(*span).to_vec()).collect();
@@ -146,17 +148,6 @@ fn a_linear_layer_multiplies_whatever_it_is_stacked_from() {
     let some = layer.outputs(2, 4);
     let columns: Vec<f64> = expected.chunks_exact(9).flat_map(|row| row[2..6].to_vec()).collect();
     assert_close(&forward(&bench, &x, 5, |tape, p, x| tape.linear(x, &some, p)), &columns);
-}
-
-/// To write pieces shortly.
-trait MapPieces {
-    fn map_pieces(self) -> Vec<Piece>;
-}
-
-impl MapPieces for Vec<Span> {
-    fn map_pieces(self) -> Vec<Piece> {
-        self.into_iter().map(piece).collect()
-    }
 }
 
 #[test]
@@ -182,7 +173,7 @@ fn linear_layers_have_their_gradients() {
 fn neighbours_become_one_product() {
     let mut bench = Bench::new();
     let spans: Vec<Span> = (0..3).map(|_| bench.span(8, true)).collect();
-    let layer = LinearSpan::new(&spans.map_pieces(), &[], None, (6, 4));
+    let layer = LinearSpan::new(&pieces(&spans), &[], None, (6, 4));
     assert!(format!("{layer:?}").matches("Piece").count() == 1, "{layer:?}");
 }
 
