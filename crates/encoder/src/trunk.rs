@@ -1,43 +1,29 @@
 //! One tower of a pre-trained model by itself, as a source of features that heads are trained on.
 //!
-//! Owns: [`ImageTrunk`] and [`TextTrunk`], finding what a path holds, the checks of what goes into a
+//! Owns: [`ImageTrunk`] and [`TextTrunk`], the checks of what goes into a
 //! tower, and the digest that decides whether cached features still count. Does not own training or the
-//! cache.
+//! cache; what a path holds is found out in `open`.
 //!
 //! A trunk is the image or text tower of any directory that [`DualEncoder`](crate::DualEncoder) loads,
 //! with its projection; torchvision's MobileNetV2; or a sentence encoder of BERT's kind.
 
-use std::path::{Path, PathBuf};
+mod open;
+
+use std::path::Path;
 
 use diptych_core::{Digest, EncodeError, PreparedImage, PreparedText};
 use image::RgbImage;
-use serde_json::Value;
 
-use crate::config::CONFIG_FILE;
+pub(crate) use self::open::{Content, Opened, TrunkFile, open};
+use self::open::{MOBILENET_TYPE, wrong_type};
 use crate::error::LoadError;
-use crate::family::{Directory, Family, Model, OPEN_CLIP_CONFIG_FILE, Parts, read_json, sentence};
+use crate::family::sentence;
 use crate::head::Head;
-use crate::json::Section;
 use crate::model::{describe_heads, describe_text_tower, describe_tokenizer, digest_of, grouped};
 use crate::precision::Precision;
-use crate::preprocess::{PREPROCESSOR_FILE, PROCESSOR_FILE, Preprocessing};
-use crate::tokenizer::{TOKENIZER_FILES, TextTokenizer};
-use crate::tower::{MobileNet, TextTower, VisionTower, mobilenet};
-use crate::weights::{HUGGING_FACE_FILES, Inventory, WEIGHTS_FILE, Weights};
-
-/// The `model_type` of a MobileNetV2's `config.json`.
-pub(crate) const MOBILENET_TYPE: &str = "mobilenet_v2";
-/// What torchvision's preset for these weights makes of an image: the shorter side, and the crop.
-const MOBILENET_SIZES: (usize, usize) = (256, 224);
-/// What may stand beside weights and tokenizer in a model's directory.
-const SETTINGS_FILES: [&str; 6] = [
-    CONFIG_FILE,
-    OPEN_CLIP_CONFIG_FILE,
-    PREPROCESSOR_FILE,
-    PROCESSOR_FILE,
-    sentence::POOLING_FILE,
-    sentence::SENTENCE_FILE,
-];
+use crate::preprocess::Preprocessing;
+use crate::tokenizer::TextTokenizer;
+use crate::tower::{TextTower, VisionTower};
 
 /// An image tower that gives features: rows that a head maps to a shared space.
 pub struct ImageTrunk {
@@ -212,138 +198,6 @@ impl Info {
     }
 }
 
-/// What a path holds: one tower or both.
-pub(crate) struct Opened {
-    pub(crate) image: Option<ImageTrunk>,
-    pub(crate) text: Option<TextTrunk>,
-    /// Number of weights in all.
-    pub(crate) parameters: u64,
-    /// What makes the same model in another directory.
-    pub(crate) files: Vec<TrunkFile>,
-}
-
-/// A file of a model.
-#[derive(Debug)]
-pub(crate) struct TrunkFile {
-    /// Its place within the model's directory.
-    pub(crate) to: PathBuf,
-    pub(crate) content: Content,
-}
-
-/// Where the bytes of a file come from.
-#[derive(Debug)]
-pub(crate) enum Content {
-    File(PathBuf),
-    Text(String),
-}
-
-/// Opens whatever a path holds; it lies within `depth` composed models.
-pub(crate) fn open(path: &Path, precision: Precision, depth: usize) -> Result<Opened, LoadError> {
-    if path.is_file() {
-        return open_mobilenet(path.to_owned(), precision);
-    }
-    let has = |name: &str| path.join(name).exists();
-    if !has(CONFIG_FILE) && !has(OPEN_CLIP_CONFIG_FILE) {
-        return open_mobilenet(only_safetensors(path, MOBILENET_TYPE)?, precision);
-    }
-    if has(CONFIG_FILE) && !has(OPEN_CLIP_CONFIG_FILE) {
-        let config = read_json(path, CONFIG_FILE, "the model's config.json")?;
-        match Section::top(CONFIG_FILE, &config)?.get::<String>("model_type")?.as_deref() {
-            Some(MOBILENET_TYPE) => return open_mobilenet(weights_file(path)?, precision),
-            Some(sentence::MODEL_TYPE) => return open_sentence(path, &config, precision),
-            _ => {}
-        }
-    }
-    open_dual(path, precision, depth)
-}
-
-/// The towers of a dual encoder.
-fn open_dual(path: &Path, precision: Precision, depth: usize) -> Result<Opened, LoadError> {
-    let directory = Directory::open_within(path, depth)?;
-    let Model { parts, composition, inventory } = directory.read(precision)?;
-    let Parts { text, vision, preprocessing, tokenizer, .. } = parts;
-    let mut identity =
-        vec![("family", directory.family.to_string()), ("weights", inventory.digest.to_string())];
-    if directory.family == Family::Composed {
-        identity.push(("composition", composition.identity));
-    }
-    let mut files = copies(path, &inventory, false);
-    files.extend(composition.files);
-    let parameters = inventory.parameters + composition.parameters;
-    Ok(Opened {
-        image: Some(ImageTrunk::new(identity.clone(), vision, composition.image, preprocessing, parameters)),
-        text: Some(TextTrunk::new(identity, text, composition.text, tokenizer, parameters)?),
-        parameters,
-        files,
-    })
-}
-
-fn open_sentence(path: &Path, config: &Value, precision: Precision) -> Result<Opened, LoadError> {
-    let mut weights = Weights::open_file(weights_file(path)?, precision)?;
-    let (tower, tokenizer) = sentence::load(path, config, &mut weights)?;
-    let inventory = weights.finish()?;
-    let identity =
-        vec![("family", "sentence encoder (BERT)".to_owned()), ("weights", inventory.digest.to_string())];
-    let parameters = inventory.parameters;
-    Ok(Opened {
-        image: None,
-        text: Some(TextTrunk::new(identity, tower, Vec::new(), tokenizer, parameters)?),
-        parameters,
-        files: copies(path, &inventory, true),
-    })
-}
-
-fn open_mobilenet(file: PathBuf, precision: Precision) -> Result<Opened, LoadError> {
-    let mut weights = Weights::open_file(file.clone(), precision)?;
-    if !weights.has(mobilenet::FIRST_TENSOR) {
-        let reason = format!(
-            "{} lacks the tensor '{}'; give torchvision's mobilenet_v2 with its own tensor names, as safetensors",
-            file.display(),
-            mobilenet::FIRST_TENSOR
-        );
-        return Err(wrong_type(reason));
-    }
-    weights.leave_out("classifier.");
-    let tower = VisionTower::MobileNet(Box::new(MobileNet::load(&weights)?));
-    let (resize, crop) = MOBILENET_SIZES;
-    let preprocessing = Preprocessing::torchvision(resize, crop);
-    let inventory = weights.finish()?;
-    let identity =
-        vec![("family", "torchvision MobileNetV2".to_owned()), ("weights", inventory.digest.to_string())];
-    let config = format!("{{\n  \"model_type\": \"{MOBILENET_TYPE}\"\n}}\n");
-    let mut files = copies(Path::new(""), &inventory, true);
-    files.push(TrunkFile { to: PathBuf::from(CONFIG_FILE), content: Content::Text(config) });
-    let parameters = inventory.parameters;
-    Ok(Opened {
-        image: Some(ImageTrunk::new(identity, tower, Vec::new(), preprocessing, parameters)),
-        text: None,
-        parameters,
-        files,
-    })
-}
-
-/// The files of a model, of all that its directory may hold. With `rename`, a single file of weights gets
-/// the usual name.
-fn copies(dir: &Path, inventory: &Inventory, rename: bool) -> Vec<TrunkFile> {
-    let file = |to: PathBuf, from: PathBuf| TrunkFile { to, content: Content::File(from) };
-    let mut files = Vec::new();
-    if !dir.as_os_str().is_empty() {
-        let present =
-            SETTINGS_FILES.iter().copied().chain(TOKENIZER_FILES).filter(|name| dir.join(name).exists());
-        files.extend(present.map(|name| file(PathBuf::from(name), dir.join(name))));
-    }
-    for from in &inventory.files {
-        let safetensors = from.extension().is_some_and(|extension| extension == "safetensors");
-        let to = match from.file_name() {
-            _ if rename && safetensors && inventory.files.len() == 1 => PathBuf::from(WEIGHTS_FILE),
-            Some(name) => PathBuf::from(name),
-            None => continue,
-        };
-        files.push(file(to, from.clone()));
-    }
-    files
-}
-
 impl ImageTrunk {
     fn new(
         mut identity: Vec<(&'static str, String)>,
@@ -373,54 +227,6 @@ impl TextTrunk {
         let digest = digest_of("diptych text trunk 1\n", &identity);
         Ok(Self { tower, heads, tokenizer, info: Info { family, digest, parameters } })
     }
-}
-
-/// The weights of a directory: a usual name, or else the only `.safetensors` file.
-fn weights_file(dir: &Path) -> Result<PathBuf, LoadError> {
-    match HUGGING_FACE_FILES.iter().map(|name| dir.join(name)).find(|path| path.exists()) {
-        Some(path) => Ok(path),
-        None => only_safetensors(dir, ""),
-    }
-}
-
-/// The only file of a directory whose name begins so and ends in `.safetensors`.
-fn only_safetensors(dir: &Path, begins: &str) -> Result<PathBuf, LoadError> {
-    let io = |source| LoadError::Io { path: dir.to_owned(), source };
-    let mut found = Vec::new();
-    match std::fs::read_dir(dir) {
-        Ok(entries) => {
-            for entry in entries {
-                let name = entry.map_err(io)?.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with(begins) && name.ends_with(".safetensors") {
-                    found.push(name.into_owned());
-                }
-            }
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(io(e)),
-    }
-    found.sort();
-    match found.as_slice() {
-        [one] => Ok(dir.join(one)),
-        [] => {
-            let what = if begins.is_empty() {
-                "the weights in safetensors format"
-            } else {
-                "a dual encoder's or BERT's configuration with its weights, or torchvision's mobilenet_v2*.safetensors,"
-            };
-            let name = if begins.is_empty() { WEIGHTS_FILE } else { CONFIG_FILE };
-            Err(LoadError::MissingFile { path: dir.join(name), what })
-        }
-        several => Err(LoadError::Weights {
-            path: dir.to_owned(),
-            reason: format!("it is a folder with {}; keep one of them", several.join(" and ")),
-        }),
-    }
-}
-
-fn wrong_type(reason: String) -> LoadError {
-    LoadError::Config { file: CONFIG_FILE.to_owned(), key: "model_type".to_owned(), reason }
 }
 
 /// Rows of an image tower, after a look at what goes in.

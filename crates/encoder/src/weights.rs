@@ -23,9 +23,11 @@ use crate::precision::Precision;
 
 /// The weights' file name within a model directory.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The weights' file name in PyTorch's own format.
+pub(crate) const PICKLE_FILE: &str = "pytorch_model.bin";
 /// What a Hugging Face directory may hold, the first that exists counts.
 pub(crate) const HUGGING_FACE_FILES: [&str; 4] =
-    [WEIGHTS_FILE, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+    [WEIGHTS_FILE, "model.safetensors.index.json", PICKLE_FILE, "pytorch_model.bin.index.json"];
 /// What an OpenCLIP directory may hold, the first that exists counts.
 pub(crate) const OPEN_CLIP_FILES: [&str; 4] = [
     "open_clip_model.safetensors",

@@ -7,6 +7,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use common::trunks::write_bert;
 use common::{max_diff, shared};
 use diptych_core::Encode;
 use diptych_encoder::{DualEncoder, ImageTrunk, LoadError, RgbImage, TextTrunk};
@@ -136,4 +137,39 @@ fn what_is_no_trunk_is_refused_with_a_hint() {
     std::fs::copy(mini().join("model.safetensors"), dir.path().join("other.safetensors")).unwrap();
     let two = message(ImageTrunk::open(dir.path()).map(|_| ()).unwrap_err());
     assert!(two.contains("any.safetensors and other.safetensors"), "{two}");
+}
+
+#[test]
+fn a_sentence_encoder_obeys_the_files_of_its_library() {
+    let dir = tempfile::tempdir().unwrap();
+    write_bert(dir.path(), 1);
+    let text = "the dog runs on a beach .";
+    let open = || TextTrunk::open(dir.path());
+    let row = |trunk: &TextTrunk| trunk.features(&[trunk.prepare(text).unwrap()]).unwrap();
+    let mean = open().unwrap();
+    assert_eq!(mean.tokenizer().context_length(), 256);
+    assert_eq!(mean.prepare(text).unwrap().ids.len(), 9, "stored padding and truncation are not obeyed");
+
+    std::fs::create_dir(dir.path().join("1_Pooling")).unwrap();
+    let pooling =
+        |settings: &str| std::fs::write(dir.path().join("1_Pooling/config.json"), settings).unwrap();
+    pooling(r#"{"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#);
+    assert_eq!(open().unwrap().digest(), mean.digest());
+    pooling(r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#);
+    let first = open().unwrap();
+    assert_ne!(first.digest(), mean.digest());
+    assert!(max_diff(&row(&first), &row(&mean)) > 1e-2);
+    for (settings, key) in [
+        (r#"{"pooling_mode_max_tokens": true}"#, "pooling_mode_max_tokens"),
+        (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "pooling_mode_cls_token"),
+    ] {
+        pooling(settings);
+        let e = open().map(|_| ()).unwrap_err().to_string();
+        assert!(e.contains("1_Pooling/config.json") && e.contains(key), "{e}");
+    }
+    std::fs::remove_dir_all(dir.path().join("1_Pooling")).unwrap();
+    std::fs::write(dir.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 5}"#).unwrap();
+    let short = open().unwrap();
+    assert_eq!(short.prepare(text).unwrap().ids.len(), 5);
+    assert_ne!(short.digest(), mean.digest());
 }
