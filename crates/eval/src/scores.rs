@@ -40,6 +40,31 @@ pub(crate) fn map_rows<T: Send>(
     blocks.flatten_iter().collect()
 }
 
+/// Positions of the `k` highest scores, highest first; `k` is 1 to the number of scores. Among equal
+/// scores the item of lower `merit` counts as nearer, so that ties never flatter a model, and among
+/// those the earlier one.
+pub(crate) fn nearest(scores: &[f32], k: usize, merit: impl Fn(u32) -> f32) -> Vec<u32> {
+    let nearer = |a: u32, b: u32| {
+        let (score_a, score_b) = (scores[a as usize], scores[b as usize]);
+        score_a > score_b || (score_a == score_b && merit(a) < merit(b))
+    };
+    let mut best: Vec<u32> = Vec::with_capacity(k + 1);
+    let mut worst = f32::NEG_INFINITY;
+    for (item, &score) in (0u32..).zip(scores) {
+        // Nearly every item is passed over here.
+        if score < worst {
+            continue;
+        }
+        let place = best.partition_point(|&other| !nearer(item, other));
+        best.insert(place, item);
+        best.truncate(k);
+        if best.len() == k {
+            worst = scores[best[k - 1] as usize];
+        }
+    }
+    best
+}
+
 /// Fills `scores[query * gallery.len() + item]`.
 type Kernel = fn(queries: &[Embedding], gallery: &[Embedding], scores: &mut [f32]);
 
