@@ -28,7 +28,9 @@ pub use control::{Derangement, derange};
 pub use error::EvalError;
 pub use labels::{LABEL_DEPTHS, LabelReport, NDCG_DEPTH};
 pub use pairs::Pairs;
-pub use retrieval::{Answer, CURVE_DEPTH, Direction, Options, Outcome, Report, evaluate};
+pub use retrieval::{
+    Answer, CURVE_DEPTH, Control, Direction, Options, Outcome, Report, SHUFFLES_MAX, evaluate,
+};
 pub use zero_shot::{
     Accuracy, ClassCount, class_scores, classify, ensemble, pair_probability, probabilities,
 };

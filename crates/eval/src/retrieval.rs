@@ -17,6 +17,12 @@ use crate::{EvalError, LABEL_DEPTHS, Metric, average_precision_chance, chance_at
 
 /// Ranks up to which recall is reported one by one, in galleries that have as many items.
 pub const CURVE_DEPTH: usize = 50;
+/// Most shuffles of the control.
+pub const SHUFFLES_MAX: usize = 20;
+/// Scores looked at for the control, over all its shuffles, and queries kept at a time: large galleries
+/// need fewer shuffles to come out at chance.
+const SHUFFLED_SCORES: usize = 400_000_000;
+const SHUFFLED_QUERIES: usize = 1_000_000;
 /// Ranks at which recall is a metric of its own.
 const RECALL_DEPTHS: [usize; 3] = [1, 5, 10];
 /// Recall at three depths, reciprocal rank, average precision.
@@ -44,9 +50,24 @@ pub struct Report {
     pub text_to_image: Direction,
     /// Images as queries, texts as gallery.
     pub image_to_text: Direction,
-    /// Text to image and image to text with every record's images given to a record of another
-    /// cluster; at chance unless the protocol itself is wrong. `None` where there is only one cluster.
-    pub control: Option<Box<[Direction; 2]>>,
+    /// The same with shuffled pairs. `None` where there is only one cluster.
+    pub control: Option<Box<Control>>,
+}
+
+/// Retrieval by the same scores with every record's images given to a record of another cluster. At
+/// chance, unless the protocol itself is wrong.
+///
+/// Each metric is the mean over several shuffles, its interval their lowest and highest value. One
+/// shuffle alone would say little of labels: queries of equal labels find the same few items, which
+/// then share one fate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// Texts as queries, images as gallery; without outcomes.
+    pub text_to_image: Direction,
+    /// Images as queries, texts as gallery; without outcomes.
+    pub image_to_text: Direction,
+    /// Shuffles: [`SHUFFLES_MAX`], fewer for very large galleries.
+    pub shuffles: usize,
 }
 
 /// Retrieval in one direction, over the queries that have a right item in the gallery.
@@ -126,6 +147,23 @@ impl Direction {
         }
         metrics
     }
+
+    /// The same metrics in the same order, to be changed.
+    fn metrics_mut(&mut self) -> Vec<&mut Metric> {
+        let mut metrics = vec![
+            &mut self.recall_at_1,
+            &mut self.recall_at_5,
+            &mut self.recall_at_10,
+            &mut self.mrr,
+            &mut self.mean_average_precision,
+            &mut self.median_rank,
+        ];
+        if let Some(labels) = &mut self.labels {
+            metrics.push(&mut labels.ndcg);
+            metrics.extend(labels.exact.iter_mut().chain(&mut labels.any));
+        }
+        metrics
+    }
 }
 
 /// Measures retrieval between images and texts, and again with shuffled pairs. Queries without a right
@@ -136,33 +174,73 @@ impl Direction {
 /// # Errors
 /// [`EvalError::NoPairs`] when no image meets a text.
 pub fn evaluate(pairs: &Pairs<'_>, options: &Options) -> Result<Report, EvalError> {
-    let shuffled = derange(&pairs.clusters, options.bootstrap.seed);
-    let mut both = vec![views(pairs, options.answers, |record| record)];
-    if shuffled.kept < pairs.clusters.len() {
-        both.push(views(pairs, 0, |record| shuffled.partners[record as usize]));
+    let (images, texts, clusters) = (&pairs.images, &pairs.texts, &pairs.clusters);
+    let mut both = vec![views(pairs, options, |record| record)];
+    let (more, fewer) = (
+        images.embeddings.len().max(texts.embeddings.len()),
+        images.embeddings.len().min(texts.embeddings.len()),
+    );
+    let affordable = (SHUFFLED_SCORES / more / fewer).min(SHUFFLED_QUERIES / more);
+    let unpaired = Options { bootstrap: Bootstrap { resamples: 0, ..options.bootstrap }, answers: 0 };
+    for shuffle in 0..affordable.clamp(1, SHUFFLES_MAX) as u64 {
+        let shuffled = derange(clusters, options.bootstrap.seed.wrapping_add(shuffle));
+        if shuffled.kept < clusters.len() {
+            both.push(views(pairs, &unpaired, |record| shuffled.partners[record as usize]));
+        }
     }
     let (to_images, to_texts): (Vec<View<'_>>, Vec<View<'_>>) = both.into_iter().unzip();
-    let (images, texts, clusters) = (&pairs.images, &pairs.texts, &pairs.clusters);
-    let mut to_images = directions(texts, images, &to_images, clusters, &options.bootstrap).into_iter();
-    let mut to_texts = directions(images, texts, &to_texts, clusters, &options.bootstrap).into_iter();
-    let mut next = || Some([to_images.next()?, to_texts.next()?]);
-    let [text_to_image, image_to_text] = next().expect("the first view is of the pairs as they are");
-    // Records of one side only may leave no pair when they are shuffled; then there is no control.
-    let control = next().and_then(|[to_images, to_texts]| Some(Box::new([to_images.ok()?, to_texts.ok()?])));
+    let mut to_images = directions(texts, images, &to_images, clusters).into_iter();
+    let mut to_texts = directions(images, texts, &to_texts, clusters).into_iter();
+    let mut paired = || Some([to_images.next()?, to_texts.next()?]);
+    let [text_to_image, image_to_text] = paired().expect("the first view is of the pairs as they are");
+    // Records of one side only may leave no pair when they are shuffled; such a shuffle says nothing.
+    let (to_images, to_texts): (Vec<Direction>, Vec<Direction>) = std::iter::from_fn(paired)
+        .filter_map(|[to_images, to_texts]| Some((to_images.ok()?, to_texts.ok()?)))
+        .unzip();
+    let shuffles = to_images.len();
+    let control = mean(to_images)
+        .zip(mean(to_texts))
+        .map(|(text_to_image, image_to_text)| Box::new(Control { text_to_image, image_to_text, shuffles }));
     Ok(Report { text_to_image: text_to_image?, image_to_text: image_to_text?, control })
+}
+
+/// The mean of several shuffles, with their range for an interval; `None` without any.
+fn mean(mut shuffles: Vec<Direction>) -> Option<Direction> {
+    let count = shuffles.len() as f64;
+    // Labels that some shuffle leaves without a single match cannot be averaged.
+    if shuffles.iter().any(|shuffle| shuffle.labels.is_none()) {
+        shuffles.iter_mut().for_each(|shuffle| shuffle.labels = None);
+    }
+    let values: Vec<Vec<f64>> = shuffles
+        .iter()
+        .map(|shuffle| shuffle.metrics().iter().map(|(_, metric)| metric.value).collect())
+        .collect();
+    let curves: Vec<Vec<f64>> = shuffles.iter().map(|shuffle| shuffle.recall_curve.clone()).collect();
+    let mut mean = shuffles.into_iter().next()?;
+    mean.outcomes.clear();
+    for (k, recall) in mean.recall_curve.iter_mut().enumerate() {
+        *recall = curves.iter().map(|curve| curve[k]).sum::<f64>() / count;
+    }
+    for (n, metric) in mean.metrics_mut().into_iter().enumerate() {
+        let each = || values.iter().map(|values| values[n]);
+        metric.value = each().sum::<f64>() / count;
+        let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(f64::NEG_INFINITY, f64::max));
+        metric.interval = (values.len() > 1).then_some(Interval { low, high });
+    }
+    Some(mean)
 }
 
 /// What is right in one direction.
 struct View<'a> {
     relation: Relation,
     labels: Option<Labelled<'a>>,
-    /// Nearest items kept of each query.
-    answers: usize,
+    options: Options,
 }
 
 /// Text to image and image to text when the images of a record belong to the record that `owner`
 /// gives.
-fn views<'a>(pairs: &'a Pairs<'_>, answers: usize, owner: impl Fn(u32) -> u32) -> (View<'a>, View<'a>) {
+fn views<'a>(pairs: &'a Pairs<'_>, options: &Options, owner: impl Fn(u32) -> u32) -> (View<'a>, View<'a>) {
+    let options = *options;
     let (to_images, to_texts) = pairs.relations(&owner);
     let labelled = |turned: bool| {
         let (sets, of_records) = pairs.labels.as_ref()?;
@@ -172,8 +250,8 @@ fn views<'a>(pairs: &'a Pairs<'_>, answers: usize, owner: impl Fn(u32) -> u32) -
         Some(Labelled::new(sets, queries, items))
     };
     (
-        View { relation: to_images, labels: labelled(false), answers },
-        View { relation: to_texts, labels: labelled(true), answers },
+        View { relation: to_images, labels: labelled(false), options },
+        View { relation: to_texts, labels: labelled(true), options },
     )
 }
 
@@ -183,18 +261,18 @@ fn directions(
     gallery: &Side<'_>,
     views: &[View<'_>],
     clusters: &[u32],
-    bootstrap: &Bootstrap,
 ) -> Vec<Result<Direction, EvalError>> {
     let mut rows = map_rows(queries.embeddings, gallery.embeddings, |query, scores| {
         let each = views.iter().map(|view| {
             let labels = view.labels.as_ref().and_then(|labels| labels.row(query, scores));
-            (outcome(query, scores, &view.relation, view.answers), labels)
+            (outcome(query, scores, &view.relation, view.options.answers), labels)
         });
         each.collect::<Vec<_>>()
     });
     let cluster_of = |query: usize| clusters[queries.records[query] as usize];
     let size = gallery.embeddings.len();
-    let each = (0..views.len()).rev().map(|_| {
+    let each = views.iter().rev().map(|view| {
+        let bootstrap = &view.options.bootstrap;
         let mut outcomes = Vec::with_capacity(rows.len());
         let mut label_rows: Vec<(u32, LabelRow)> = Vec::new();
         for (query, row) in rows.iter_mut().enumerate() {
