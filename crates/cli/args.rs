@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use diptych_core::{CollectionName, Filter, Key, Modality};
 use diptych_encoder::Precision;
 use diptych_engine::RecallOptions;
+use diptych_eval::Bootstrap;
 use diptych_train::tune;
 
 /// What may stand for a model.
@@ -39,8 +40,10 @@ pub enum Command {
     Train(TrainArgs),
     /// Fit a light adapter on top of a model from your own pairs
     Tune(TuneArgs),
-    /// Measure cross-modal recall of a model on pairs
+    /// Measure how well a model finds images by texts and texts by images, on pairs
     Eval(EvalArgs),
+    /// Classify images by labels in words, or measure how well a model does so
+    Classify(ClassifyArgs),
     /// Show what a server holds and how much of the true answer its searches find
     Stats(StatsArgs),
     /// Check that store and index agree; exit code 1 when they do not
@@ -295,6 +298,30 @@ pub struct TuneArgs {
     pub features: Option<PathBuf>,
 }
 
+/// How measures are made sure of.
+#[derive(Debug, clap::Args)]
+pub struct MeasureArgs {
+    /// Attribute whose equal values belong together, such as a patient: intervals resample and the
+    /// control shuffles whole groups [default: each line is a group]
+    #[arg(long, value_name = "ATTRIBUTE")]
+    pub group_by: Option<String>,
+    /// Resamples for the 95 % intervals; 0 for none
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=100_000), value_name = "N")]
+    pub bootstrap: u32,
+    /// Seed of the resamples and of the shuffled pairs
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub seed: u64,
+}
+
+impl MeasureArgs {
+    /// How intervals are drawn.
+    pub fn bootstrap(&self) -> Bootstrap {
+        Bootstrap { resamples: self.bootstrap as usize, seed: self.seed }
+    }
+}
+
+/// Beside every number stand its 95 % interval, what a random order would give, and what the same
+/// model gives when the pairs are shuffled. docs/evaluation.md says what each number means.
 #[derive(Debug, clap::Args)]
 pub struct EvalArgs {
     #[command(flatten)]
@@ -302,6 +329,72 @@ pub struct EvalArgs {
     /// Pairs, one JSON object per line, as for ingest
     #[arg(long, value_name = "FILE.jsonl")]
     pub pairs: PathBuf,
+    /// Attribute with the labels of each record, for nDCG and label precision [default: labels, where
+    /// every record has them]
+    #[arg(long, value_name = "ATTRIBUTE")]
+    pub labels: Option<String>,
+    /// Count only the own record as right, even where others have the same text word for word
+    #[arg(long)]
+    pub duplicates_wrong: bool,
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// Write a page with plots and examples, complete in one file
+    #[arg(long, value_name = "OUT.html")]
+    pub report: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prompts that stand for a label when no file gives its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PromptSet {
+    /// What photographs are called: "a photo of a {}." and others
+    Photos,
+    /// A finding that is there or not: "{}.", "There is {}." against "No {}.", "There is no {}."
+    Radiology,
+}
+
+/// Each label becomes one embedding, the mean of those of its prompts, and each image is compared with
+/// all of them. With --truth, prints how well that works instead of what it says.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("classes").required(true))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub struct ClassifyArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Labels, separated by commas
+    #[arg(long, group = "classes", value_delimiter = ',', value_name = "A,B,...")]
+    pub labels: Vec<String>,
+    /// A file of labels: one per line, or, named .json, with prompts of their own (docs/evaluation.md)
+    #[arg(long, group = "classes", value_name = "FILE")]
+    pub labels_file: Option<PathBuf>,
+    /// Prompts to make of a label that has none of its own
+    #[arg(long, value_enum, default_value_t = PromptSet::Photos)]
+    pub prompts: PromptSet,
+    /// A prompt with {} in place of the label; may be repeated; replaces the set of prompts
+    #[arg(long = "template", value_name = "'a photo of a {}.'")]
+    pub templates: Vec<String>,
+    /// A prompt that denies the label, such as 'No {}.'; may be repeated; with --template
+    #[arg(long = "negative-template", requires = "templates", value_name = "'No {}.'")]
+    pub negative_templates: Vec<String>,
+    /// Image files
+    #[arg(long, num_args = 1.., group = "what", value_name = "FILE")]
+    pub images: Vec<PathBuf>,
+    /// Images of records, one JSON object per line, as for ingest
+    #[arg(long, group = "what", conflicts_with = "images", value_name = "FILE.jsonl")]
+    pub pairs: Option<PathBuf>,
+    /// Attribute of these records with what is true of them: one label or a list
+    ///
+    /// A label is true where the attribute has it, or continues it after a dot: "effusion" is true of
+    /// "effusion.left.large".
+    #[arg(long, requires = "pairs", value_name = "ATTRIBUTE")]
+    pub truth: Option<String>,
+    /// Labels to print of each image, the likeliest first
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), value_name = "K")]
+    pub top: u32,
+    #[command(flatten)]
+    pub measure: MeasureArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

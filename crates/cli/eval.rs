@@ -1,149 +1,182 @@
-//! `diptych eval`.
+//! `diptych eval`: which pairs, which measures, and where they go.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+mod json;
+mod page;
+mod plots;
+mod table;
+mod thumbnail;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use diptych_core::{AttributeValue, Attributes, Embedding, Encode};
-use diptych_eval::{DirectionReport, PrecisionReport, Report, evaluate, label_precision};
-use diptych_ingest::Source;
-use serde_json::{Value, json};
+use anyhow::{Context, Result, bail};
+use diptych_core::Embedding;
+use diptych_encoder::DualEncoder;
+use diptych_eval::{Bootstrap, Options, Report, evaluate};
+use diptych_ingest::Item;
 
 use crate::args::EvalArgs;
 use crate::embed::{embed_images, embed_texts};
+use crate::pairs::{self, Numbers};
 use crate::{local, output};
 
-/// Depth at which shared labels are counted.
-const LABEL_DEPTH: usize = 5;
+pub use json::interval as interval_json;
+pub use table::{align, interval, number};
+
+/// The attribute that labels are taken from when none is named and every record has it.
+const LABELS_DEFAULT: &str = "labels";
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let encoder = local::load_model(&args.model.dir, args.model.precision)?;
-    let pairs = Pairs::read(args)?;
-    let images = embed_images(&encoder, &pairs.images)?;
-    let texts = embed_texts(&encoder, &pairs.texts)?;
-    let report = evaluate(&images, &pairs.image_items, &texts, &pairs.text_items)?;
-    let labels = pairs.label_precision(&images, &texts)?;
+    let corpus = Corpus::read(args)?;
+    let images = embed_images(&encoder, &corpus.images)?;
+    let texts = embed_texts(&encoder, &corpus.texts)?;
+    let report = corpus.evaluate(&images, &texts, args.measure.bootstrap())?;
+    for note in corpus.notes(&report) {
+        eprintln!("note: {note}");
+    }
+    let evaluation = Evaluation { encoder: &encoder, corpus: &corpus, report: &report, args };
+    if let Some(path) = &args.report {
+        let page = page::write(&evaluation)?;
+        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if args.json {
-        output::line(&serde_json::to_string_pretty(&as_json(&encoder, &report, labels.as_ref()))?)?;
+        output::line(&serde_json::to_string_pretty(&json::of(&evaluation))?)?;
     } else {
-        print_table(&report, labels.as_ref())?;
+        for line in table::lines(&evaluation) {
+            output::line(&line)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pairs as two galleries; equal item numbers belong together.
-#[derive(Default)]
-struct Pairs {
-    images: Vec<PathBuf>,
-    image_items: Vec<u32>,
-    texts: Vec<String>,
-    text_items: Vec<u32>,
-    /// Per item, the number of its label set; `None` when some item has no labels.
-    label_sets: Option<Vec<u32>>,
+/// All that is reported.
+struct Evaluation<'a> {
+    encoder: &'a DualEncoder,
+    corpus: &'a Corpus,
+    report: &'a Report,
+    args: &'a EvalArgs,
 }
 
-impl Pairs {
+/// The pairs as two galleries.
+struct Corpus {
+    items: Vec<Item>,
+    images: Vec<PathBuf>,
+    image_records: Vec<u32>,
+    texts: Vec<String>,
+    text_records: Vec<u32>,
+    /// Per text, the number of its wording; `None` when equal texts are wrong for each other.
+    wordings: Option<Vec<u32>>,
+    /// Texts that another record has too.
+    texts_shared: usize,
+    groups: Vec<u32>,
+    /// The attribute that labels come from, and the set of each record.
+    labels: Option<(String, Vec<Vec<u32>>)>,
+}
+
+impl Corpus {
     fn read(args: &EvalArgs) -> Result<Self> {
-        let mut pairs = Self::default();
-        let mut sets: HashMap<Vec<String>, u32> = HashMap::new();
-        let mut label_sets = Some(Vec::new());
-        for item in Source::open(&args.pairs)?.items()? {
-            let item = match item {
-                Ok(item) => item,
-                Err(error) => bail!("{error}; correct the file, an evaluation leaves nothing out"),
-            };
+        let items = pairs::read(&args.pairs)?;
+        let groups = pairs::groups(&items, args.measure.group_by.as_deref())?;
+        let labels = labels(&items, args.labels.as_deref())?;
+        let (mut images, mut image_records) = (Vec::new(), Vec::new());
+        let (mut texts, mut text_records) = (Vec::new(), Vec::new());
+        for (record, item) in (0u32..).zip(&items) {
             if item.images.is_empty() || item.texts.is_empty() {
                 bail!("{}: has no pair; every line needs an image and a text", item.origin);
             }
-            let number = next_item(&pairs);
-            pairs.image_items.extend(item.images.iter().map(|_| number));
-            pairs.images.extend(item.images);
-            pairs.text_items.extend(item.texts.iter().map(|_| number));
-            pairs.texts.extend(item.texts);
-            label_sets = label_sets.zip(labels(&item.attributes)).map(|(mut all, labels)| {
-                let next = u32::try_from(sets.len()).unwrap_or(u32::MAX);
-                all.push(*sets.entry(labels).or_insert(next));
-                all
+            image_records.extend(item.images.iter().map(|_| record));
+            images.extend(item.images.iter().cloned());
+            text_records.extend(item.texts.iter().map(|_| record));
+            texts.extend(item.texts.iter().cloned());
+        }
+        let (wordings, texts_shared) = wordings(&texts, &text_records);
+        let wordings = (!args.duplicates_wrong).then_some(wordings);
+        Ok(Self { items, images, image_records, texts, text_records, wordings, texts_shared, groups, labels })
+    }
+
+    fn evaluate(&self, images: &[Embedding], texts: &[Embedding], bootstrap: Bootstrap) -> Result<Report> {
+        let (of_images, of_texts) = (&self.image_records, &self.text_records);
+        let mut pairs = diptych_eval::Pairs::new(images, of_images, texts, of_texts, self.items.len())?
+            .with_clusters(&self.groups)?;
+        if let Some(wordings) = &self.wordings {
+            pairs = pairs.with_equal_texts(wordings)?;
+        }
+        if let Some((_, sets)) = &self.labels {
+            pairs = pairs.with_labels(sets)?;
+        }
+        Ok(evaluate(&pairs, &Options { bootstrap, ..Options::default() })?)
+    }
+
+    /// What a reader of the numbers should know.
+    fn notes(&self, report: &Report) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.texts_shared > 0 {
+            let shared = output::grouped(self.texts_shared as u64);
+            let all = output::grouped(self.texts.len() as u64);
+            notes.push(match self.wordings {
+                Some(_) => format!(
+                    "{shared} of {all} texts occur in other records too and are right answers for the images of \
+                     all of these; --duplicates-wrong counts only the own record"
+                ),
+                None => format!(
+                    "{shared} of {all} texts occur in other records too; --duplicates-wrong counts those as \
+                     wrong, which no model can tell apart"
+                ),
             });
         }
-        if pairs.images.is_empty() {
-            bail!("{} has no pairs; give one JSON object per line", args.pairs.display());
+        let groups = report.text_to_image.clusters;
+        if groups < 2 {
+            notes.push(
+                "there is only one group, so there are neither intervals nor a control; give pairs of several"
+                    .to_owned(),
+            );
+        } else if groups < 30 {
+            notes.push(format!("{groups} groups are few: take the intervals as too narrow"));
         }
-        pairs.label_sets = label_sets;
-        Ok(pairs)
+        notes
     }
 
-    /// Precision by full label set, text to image and image to text.
-    fn label_precision(
-        &self,
-        images: &[Embedding],
-        texts: &[Embedding],
-    ) -> Result<Option<(PrecisionReport, PrecisionReport)>> {
-        let Some(sets) = &self.label_sets else { return Ok(None) };
-        let of = |items: &[u32]| items.iter().map(|&item| sets[item as usize]).collect::<Vec<u32>>();
-        let (image_labels, text_labels) = (of(&self.image_items), of(&self.text_items));
-        Ok(Some((
-            label_precision(texts, &text_labels, images, &image_labels, LABEL_DEPTH)?,
-            label_precision(images, &image_labels, texts, &text_labels, LABEL_DEPTH)?,
-        )))
+    /// The record of an image, in words.
+    fn key_of_image(&self, image: u32) -> &str {
+        self.items[self.image_records[image as usize] as usize].key.as_str()
+    }
+
+    /// The record of a text, in words.
+    fn key_of_text(&self, text: u32) -> &str {
+        self.items[self.text_records[text as usize] as usize].key.as_str()
     }
 }
 
-/// The number of the next item: one more than the last.
-fn next_item(pairs: &Pairs) -> u32 {
-    pairs.image_items.last().map_or(0, |last| last + 1)
+/// The number of each text's wording, white space aside, and how many texts another record has too.
+fn wordings(texts: &[String], records: &[u32]) -> (Vec<u32>, usize) {
+    let mut numbers = Numbers::default();
+    let wordings: Vec<u32> =
+        texts.iter().map(|text| numbers.of(text.split_whitespace().collect::<Vec<_>>().join(" "))).collect();
+    let mut first_record = vec![None; numbers.len()];
+    let mut shared = vec![false; numbers.len()];
+    for (&wording, &record) in wordings.iter().zip(records) {
+        let first = *first_record[wording as usize].get_or_insert(record);
+        shared[wording as usize] |= first != record;
+    }
+    let count = wordings.iter().filter(|&&wording| shared[wording as usize]).count();
+    (wordings, count)
 }
 
-fn labels(attributes: &Attributes) -> Option<Vec<String>> {
-    match attributes.get("labels") {
-        Some(AttributeValue::List(labels)) => {
-            let mut labels = labels.clone();
-            labels.sort();
-            Some(labels)
-        }
-        _ => None,
-    }
+/// The label sets of all records: of the attribute asked for, else of the usual one where all have it.
+fn labels(items: &[Item], attribute: Option<&str>) -> Result<Option<(String, Vec<Vec<u32>>)>> {
+    let usual =
+        || items.iter().all(|item| item.attributes.contains_key(LABELS_DEFAULT)).then_some(LABELS_DEFAULT);
+    let Some(attribute) = attribute.or_else(usual) else { return Ok(None) };
+    let mut numbers = Numbers::default();
+    let sets = items.iter().map(|item| {
+        let values = pairs::values(item, attribute)?;
+        Ok(values.into_iter().map(|label| numbers.of(label)).collect::<Vec<u32>>())
+    });
+    Ok(Some((attribute.to_owned(), sets.collect::<Result<_>>()?)))
 }
 
-fn as_json(
-    encoder: &dyn Encode,
-    report: &Report,
-    labels: Option<&(PrecisionReport, PrecisionReport)>,
-) -> Value {
-    let direction = |d: &DirectionReport, labels: Option<&PrecisionReport>| {
-        let mut value = json!({
-            "recall@1": d.recall_at_1, "recall@5": d.recall_at_5, "recall@10": d.recall_at_10,
-            "median_rank": d.median_rank, "queries": d.queries, "gallery": d.gallery,
-            "chance@1": d.chance_at_1, "chance@5": d.chance_at_5, "chance@10": d.chance_at_10,
-        });
-        if let Some(labels) = labels {
-            value["label_precision@5"] = json!(labels.precision);
-            value["label_chance@5"] = json!(labels.chance);
-        }
-        value
-    };
-    json!({
-        "text_to_image": direction(&report.text_to_image, labels.map(|l| &l.0)),
-        "image_to_text": direction(&report.image_to_text, labels.map(|l| &l.1)),
-        "model_id": encoder.model_id().to_string(),
-    })
-}
-
-fn print_table(report: &Report, labels: Option<&(PrecisionReport, PrecisionReport)>) -> Result<()> {
-    output::line("direction       recall@1  recall@5  recall@10  median rank  queries  gallery  chance@10")?;
-    for (name, d) in [("text to image", &report.text_to_image), ("image to text", &report.image_to_text)] {
-        output::line(&format!(
-            "{name}   {:>8.3}  {:>8.3}  {:>9.3}  {:>11}  {:>7}  {:>7}  {:>9.4}",
-            d.recall_at_1, d.recall_at_5, d.recall_at_10, d.median_rank, d.queries, d.gallery, d.chance_at_10
-        ))?;
-    }
-    if let Some((to_image, to_text)) = labels {
-        output::line("")?;
-        output::line("direction       label precision@5  chance")?;
-        for (name, p) in [("text to image", to_image), ("image to text", to_text)] {
-            output::line(&format!("{name}   {:>17.3}  {:>6.4}", p.precision, p.chance))?;
-        }
-    }
-    Ok(())
+/// A file's name without its folders, which differ between machines.
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

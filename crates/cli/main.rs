@@ -4,6 +4,7 @@
 //! `remote` (a server) and `output`. Nothing here knows how to encode, index or store.
 
 mod args;
+mod classify;
 mod embed;
 mod eval;
 mod hub;
@@ -12,6 +13,7 @@ mod ingest;
 mod local;
 mod model;
 mod output;
+mod pairs;
 mod phantom;
 mod remote;
 mod search;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Tune(args) => train::run_tune(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Classify(args) => classify::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Model(command) => model::run(&command),
