@@ -19,6 +19,8 @@ pub struct Pairs<'a> {
     /// Per text, the number of its wording.
     wordings: Vec<u32>,
     wording_count: usize,
+    /// Per wording, its first text, where equal texts were named.
+    pub(crate) distinct_texts: Option<Vec<u32>>,
     /// Per record, its cluster.
     pub(crate) clusters: Vec<u32>,
     /// Distinct label sets, each sorted and without repetition, and the number of each record's set.
@@ -70,19 +72,26 @@ impl<'a> Pairs<'a> {
             texts,
             wordings: text_records.to_vec(),
             wording_count: records,
+            distinct_texts: None,
             clusters,
             labels: None,
         })
     }
 
     /// Says which texts are the same: those of equal number. They are right answers for the images of
-    /// all their records.
+    /// all their records, and one item of the gallery: copies that score alike would stand together
+    /// in every order, unlike in a random one, so that chance would be wrong.
     ///
     /// # Errors
     /// [`EvalError::Lengths`] when there is not one number for each text.
     pub fn with_equal_texts(mut self, numbers: &[u32]) -> Result<Self, EvalError> {
         check_lengths("texts", self.texts.records.len(), "numbers of wordings", numbers.len())?;
         (self.wordings, self.wording_count) = dense(numbers.iter().copied());
+        let mut first = vec![None; self.wording_count];
+        for (text, &wording) in (0u32..).zip(&self.wordings) {
+            first[wording as usize].get_or_insert(text);
+        }
+        self.distinct_texts = Some(first.into_iter().flatten().collect());
         Ok(self)
     }
 
@@ -131,7 +140,11 @@ impl<'a> Pairs<'a> {
             if !wordings.contains(&wording) {
                 wordings.push(wording);
             }
-            texts[wording as usize].push(text);
+            match self.distinct_texts {
+                // The gallery has one item for each wording, in their order.
+                Some(_) => texts[wording as usize] = vec![wording],
+                None => texts[wording as usize].push(text),
+            }
         }
         let of_images: Vec<Vec<u32>> =
             self.images.records.iter().map(|&record| of_record[owner(record) as usize].clone()).collect();

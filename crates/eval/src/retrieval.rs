@@ -75,7 +75,7 @@ pub struct Control {
 pub struct Direction {
     /// Queries counted: those with a right item.
     pub queries: usize,
-    /// Items searched.
+    /// Items searched; equal texts are one.
     pub gallery: usize,
     /// Clusters that the queries come from: what intervals resample.
     pub clusters: usize,
@@ -189,8 +189,9 @@ pub fn evaluate(pairs: &Pairs<'_>, options: &Options) -> Result<Report, EvalErro
         }
     }
     let (to_images, to_texts): (Vec<View<'_>>, Vec<View<'_>>) = both.into_iter().unzip();
-    let mut to_images = directions(texts, images, &to_images, clusters).into_iter();
-    let mut to_texts = directions(images, texts, &to_texts, clusters).into_iter();
+    let mut to_images = directions(texts, images, None, &to_images, clusters).into_iter();
+    let mut to_texts =
+        directions(images, texts, pairs.distinct_texts.as_deref(), &to_texts, clusters).into_iter();
     let mut paired = || Some([to_images.next()?, to_texts.next()?]);
     let [text_to_image, image_to_text] = paired().expect("the first view is of the pairs as they are");
     // Records of one side only may leave no pair when they are shuffled; such a shuffle says nothing.
@@ -255,22 +256,31 @@ fn views<'a>(pairs: &'a Pairs<'_>, options: &Options, owner: impl Fn(u32) -> u32
     )
 }
 
-/// Measures one direction under each view, from the same scores.
+/// Measures one direction under each view, from the same scores. `distinct` has the items that are
+/// retrieved, where these are not all; labels are looked at of all.
 fn directions(
     queries: &Side<'_>,
     gallery: &Side<'_>,
+    distinct: Option<&[u32]>,
     views: &[View<'_>],
     clusters: &[u32],
 ) -> Vec<Result<Direction, EvalError>> {
     let mut rows = map_rows(queries.embeddings, gallery.embeddings, |query, scores| {
+        let reduced: Option<Vec<f32>> =
+            distinct.map(|items| items.iter().map(|&item| scores[item as usize]).collect());
         let each = views.iter().map(|view| {
             let labels = view.labels.as_ref().and_then(|labels| labels.row(query, scores));
-            (outcome(query, scores, &view.relation, view.options.answers), labels)
+            let retrieved = reduced.as_deref().unwrap_or(scores);
+            let mut outcome = outcome(query, retrieved, &view.relation, view.options.answers);
+            if let (Some(items), Some(outcome)) = (distinct, &mut outcome) {
+                outcome.answers.iter_mut().for_each(|answer| answer.item = items[answer.item as usize]);
+            }
+            (outcome, labels)
         });
         each.collect::<Vec<_>>()
     });
     let cluster_of = |query: usize| clusters[queries.records[query] as usize];
-    let size = gallery.embeddings.len();
+    let size = distinct.map_or(gallery.embeddings.len(), <[u32]>::len);
     let each = views.iter().rev().map(|view| {
         let bootstrap = &view.options.bootstrap;
         let mut outcomes = Vec::with_capacity(rows.len());

@@ -99,11 +99,37 @@ fn equal_texts_are_right_for_each_others_images_when_that_is_said() {
     assert_eq!(own.text_to_image.recall_at_1.value, 0.5);
     assert_eq!(shared.text_to_image.recall_at_1.value, 0.75);
     assert_eq!(shared.text_to_image.outcomes.iter().map(|o| o.right).collect::<Vec<_>>(), [2, 2, 1, 1]);
-    // Image 1 has two right texts now, and its twin no longer counts as a tie; image 0 still sees a
-    // text of record 2 first.
-    assert_eq!(own.image_to_text.outcomes[1].rank, 2);
-    assert_eq!((shared.image_to_text.outcomes[1].rank, shared.image_to_text.outcomes[1].right), (1, 2));
+    // The twin of image 1's text no longer counts as a tie, and is no item of its own; image 0 still
+    // sees a text of record 2 first.
+    assert_eq!((own.image_to_text.outcomes[1].rank, own.image_to_text.gallery), (2, 4));
+    assert_eq!((shared.image_to_text.outcomes[1].rank, shared.image_to_text.gallery), (1, 3));
     assert_eq!(shared.image_to_text.outcomes[0].rank, 2);
+    let answers: Vec<u32> = shared.image_to_text.outcomes[2].answers.iter().map(|a| a.item).collect();
+    assert_eq!(answers, [2, 0, 3], "answers are texts, not wordings");
+}
+
+#[test]
+fn copies_of_a_text_that_score_alike_do_not_move_chance() {
+    // Every text occurs in four records: each time the same embedding, as any encoder gives.
+    let of_texts = |n: u32| n / 4;
+    let (mut sums, mut chances) = ([0.0; 3], [0.0; 3]);
+    for run in 0..300 {
+        let (images, wordings) = (random_embeddings(80, 16, 2 * run), random_embeddings(20, 16, 2 * run + 1));
+        let texts: Vec<Embedding> = (0..80).map(|n| wordings[of_texts(n) as usize].clone()).collect();
+        let own = numbers(80);
+        let equal: Vec<u32> = (0..80).map(of_texts).collect();
+        let pairs = Pairs::new(&images, &own, &texts, &own, 80).unwrap().with_equal_texts(&equal).unwrap();
+        let found = evaluate(&pairs, &PLAIN).unwrap().image_to_text;
+        for (n, metric) in [found.recall_at_10, found.mrr, found.mean_average_precision].iter().enumerate() {
+            sums[n] += metric.value / 300.0;
+            chances[n] = metric.chance;
+        }
+    }
+    assert_eq!(chances[0], 0.5);
+    assert!(
+        sums.iter().zip(chances).all(|(mean, chance)| (mean - chance).abs() < 0.01),
+        "{sums:?}, {chances:?}"
+    );
 }
 
 #[test]
