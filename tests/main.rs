@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod crash;
+mod evaluation;
 mod filters;
 mod index;
 mod journey;

@@ -117,7 +117,7 @@ impl Corpus {
             notes.push(match self.wordings {
                 Some(_) => format!(
                     "{shared} of {all} texts occur in other records too and are right answers for the images of \
-                     all of these; --duplicates-wrong counts only the own record"
+                     all of these, and one item of the gallery; --duplicates-wrong counts only the own record"
                 ),
                 None => format!(
                     "{shared} of {all} texts occur in other records too; --duplicates-wrong counts those as \

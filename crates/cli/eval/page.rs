@@ -88,10 +88,10 @@ fn section(page: &mut String, id: &str, name: &str, direction: &Direction, contr
     ] {
         let _ = writeln!(page, "<figure><figcaption>{caption}</figcaption>{plot}</figure>");
     }
-    page.push_str("</div>\n<div class=\"scroll\">");
+    page.push_str("<div class=\"scroll\">");
     let caption = format!("{}: {}", capitalised(name), counts(direction));
     table(page, &caption, &rows(direction, control));
-    page.push_str("</div>\n");
+    page.push_str("</div>\n</div>\n");
 }
 
 fn table(page: &mut String, caption: &str, rows: &[Vec<String>]) {
@@ -220,7 +220,8 @@ fn about(page: &mut String, evaluation: &Evaluation<'_>) {
          exactly the labels of the query, or at least one of them. Ties count against the model.</p>\n\
          <p><strong>Chance</strong> is what a random order of the gallery gives, exactly. <strong>Shuffled pairs</strong>: \
          the same scores with the images of every group given to another group, the mean and the range of {} such \
-         shuffles; they must come out at chance, or the protocol is wrong. <strong>Intervals</strong> hold the middle \
+         shuffles; measures of pairs must come out at chance, those of labels show what a model's favourite answers reach \
+         whatever the query. <strong>Intervals</strong> hold the middle \
          95 % of {} resamples of {unit}, seed {}, against the same gallery.</p>",
         evaluation.report.control.as_ref().map_or(0, |control| control.shuffles),
         output::grouped(u64::from(args.measure.bootstrap)),

@@ -148,7 +148,9 @@ pub fn rank_histogram(name: &str, direction: &Direction) -> String {
         let middle = x + slot / 2.0;
         text(&mut svg, "middle", "small", (middle, height - bottom + 17.0), &short_range(bin));
         if bin.queries > 0 {
-            let above = y(share.max(bin.chance)) - 6.0;
+            // On its bar, or on the dash where the dash would run through it.
+            let (bar, dash) = (y(share), y(bin.chance));
+            let above = if dash < bar && dash > bar - 20.0 { dash } else { bar } - 6.0;
             text(&mut svg, "middle", "small", (middle, above), &bin.queries.to_string());
         }
     }

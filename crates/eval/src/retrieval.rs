@@ -55,7 +55,8 @@ pub struct Report {
 }
 
 /// Retrieval by the same scores with every record's images given to a record of another cluster. At
-/// chance, unless the protocol itself is wrong.
+/// chance, unless the protocol itself is wrong; but for labels, where a model that answers every query
+/// with items of the commonest label is above chance without knowing the query.
 ///
 /// Each metric is the mean over several shuffles, its interval their lowest and highest value. One
 /// shuffle alone would say little of labels: queries of equal labels find the same few items, which
