@@ -1,7 +1,32 @@
-//! The shuffled-pairs control: who is paired with whom when nothing is.
+//! The shuffled-pairs control: who is paired with whom when nothing is, and what several such shuffles
+//! give together.
 
-use crate::bootstrap::dense;
+use crate::bootstrap::{Interval, dense};
 use crate::random::Random;
+use crate::retrieval::Direction;
+
+/// Most shuffles of the control.
+pub const SHUFFLES_MAX: usize = 20;
+/// Scores looked at for the control, over all its shuffles, and queries kept at a time: large galleries
+/// need fewer shuffles to come out at chance.
+const SHUFFLED_SCORES: usize = 400_000_000;
+const SHUFFLED_QUERIES: usize = 1_000_000;
+/// Retrieval by the same scores with every record's images given to a record of another cluster. At
+/// chance, unless the protocol itself is wrong; but for labels, where a model that answers every query
+/// with items of the commonest label is above chance without knowing the query.
+///
+/// Each metric is the mean over several shuffles, its interval their lowest and highest value. One
+/// shuffle alone would say little of labels: queries of equal labels find the same few items, which
+/// then share one fate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// Texts as queries, images as gallery; without outcomes.
+    pub text_to_image: Direction,
+    /// Images as queries, texts as gallery; without outcomes.
+    pub image_to_text: Direction,
+    /// Shuffles: [`SHUFFLES_MAX`], fewer for very large galleries.
+    pub shuffles: usize,
+}
 
 /// Each record with the record whose texts and labels it is given instead of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +62,46 @@ pub fn derange(clusters: &[u32], seed: u64) -> Derangement {
     Derangement { partners, kept }
 }
 
+/// How many shuffles to make.
+pub(crate) fn shuffles(images: usize, texts: usize) -> usize {
+    let (more, fewer) = (images.max(texts), images.min(texts));
+    (SHUFFLED_SCORES / more / fewer).min(SHUFFLED_QUERIES / more).clamp(1, SHUFFLES_MAX)
+}
+
+impl Control {
+    /// The mean of shuffles in both directions; `None` without any.
+    pub(crate) fn of(text_to_image: Vec<Direction>, image_to_text: Vec<Direction>) -> Option<Self> {
+        let shuffles = text_to_image.len();
+        Some(Self { text_to_image: mean(text_to_image)?, image_to_text: mean(image_to_text)?, shuffles })
+    }
+}
+
+/// The mean of several shuffles, with their range for an interval; `None` without any.
+fn mean(mut shuffles: Vec<Direction>) -> Option<Direction> {
+    let count = shuffles.len() as f64;
+    // Labels that some shuffle leaves without a single match cannot be averaged.
+    if shuffles.iter().any(|shuffle| shuffle.labels.is_none()) {
+        shuffles.iter_mut().for_each(|shuffle| shuffle.labels = None);
+    }
+    let values: Vec<Vec<f64>> = shuffles
+        .iter()
+        .map(|shuffle| shuffle.metrics().iter().map(|(_, metric)| metric.value).collect())
+        .collect();
+    let curves: Vec<Vec<f64>> = shuffles.iter().map(|shuffle| shuffle.recall_curve.clone()).collect();
+    let mut mean = shuffles.into_iter().next()?;
+    mean.outcomes.clear();
+    for (k, recall) in mean.recall_curve.iter_mut().enumerate() {
+        *recall = curves.iter().map(|curve| curve[k]).sum::<f64>() / count;
+    }
+    for (n, metric) in mean.metrics_mut().into_iter().enumerate() {
+        let each = || values.iter().map(|values| values[n]);
+        metric.value = each().sum::<f64>() / count;
+        let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(f64::NEG_INFINITY, f64::max));
+        metric.interval = (values.len() > 1).then_some(Interval { low, high });
+    }
+    Some(mean)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +130,12 @@ mod tests {
         assert_eq!(derange(&[1, 1, 1, 2], 1).kept, 2);
         assert_eq!(derange(&[4], 1), Derangement { partners: vec![0], kept: 1 });
         assert_eq!(derange(&[], 1), Derangement { partners: vec![], kept: 0 });
+    }
+
+    #[test]
+    fn large_galleries_are_shuffled_less() {
+        assert_eq!((shuffles(1000, 1000), shuffles(10_000, 30_000), shuffles(1 << 30, 1 << 30)), (20, 1, 1));
+        assert_eq!((shuffles(1, 1), shuffles(3, 250_000)), (20, 4));
     }
 
     #[test]

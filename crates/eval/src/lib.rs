@@ -24,13 +24,11 @@ mod zero_shot;
 pub use binary::{Detection, Detections, detect};
 pub use bootstrap::{Bootstrap, Interval};
 pub use chance::{average_precision_chance, chance_at, reciprocal_rank_chance};
-pub use control::{Derangement, derange};
+pub use control::{Control, Derangement, SHUFFLES_MAX, derange};
 pub use error::EvalError;
 pub use labels::{LABEL_DEPTHS, LabelReport, NDCG_DEPTH};
 pub use pairs::Pairs;
-pub use retrieval::{
-    Answer, CURVE_DEPTH, Control, Direction, Options, Outcome, Report, SHUFFLES_MAX, evaluate,
-};
+pub use retrieval::{Answer, CURVE_DEPTH, Direction, Options, Outcome, Report, evaluate};
 pub use zero_shot::{
     Accuracy, ClassCount, class_scores, classify, ensemble, pair_probability, probabilities,
 };

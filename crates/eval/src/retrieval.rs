@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::bootstrap::{Bootstrap, Interval, dense};
 use crate::chance::median_rank_chance;
-use crate::control::derange;
+use crate::control::{Control, derange, shuffles};
 use crate::labels::{self, LabelReport, LabelRow, Labelled};
 use crate::pairs::{Pairs, Relation, Side};
 use crate::scores::{map_rows, nearest};
@@ -17,12 +17,6 @@ use crate::{EvalError, LABEL_DEPTHS, Metric, average_precision_chance, chance_at
 
 /// Ranks up to which recall is reported one by one, in galleries that have as many items.
 pub const CURVE_DEPTH: usize = 50;
-/// Most shuffles of the control.
-pub const SHUFFLES_MAX: usize = 20;
-/// Scores looked at for the control, over all its shuffles, and queries kept at a time: large galleries
-/// need fewer shuffles to come out at chance.
-const SHUFFLED_SCORES: usize = 400_000_000;
-const SHUFFLED_QUERIES: usize = 1_000_000;
 /// Ranks at which recall is a metric of its own.
 const RECALL_DEPTHS: [usize; 3] = [1, 5, 10];
 /// Recall at three depths, reciprocal rank, average precision.
@@ -52,23 +46,6 @@ pub struct Report {
     pub image_to_text: Direction,
     /// The same with shuffled pairs. `None` where there is only one cluster.
     pub control: Option<Box<Control>>,
-}
-
-/// Retrieval by the same scores with every record's images given to a record of another cluster. At
-/// chance, unless the protocol itself is wrong; but for labels, where a model that answers every query
-/// with items of the commonest label is above chance without knowing the query.
-///
-/// Each metric is the mean over several shuffles, its interval their lowest and highest value. One
-/// shuffle alone would say little of labels: queries of equal labels find the same few items, which
-/// then share one fate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Control {
-    /// Texts as queries, images as gallery; without outcomes.
-    pub text_to_image: Direction,
-    /// Images as queries, texts as gallery; without outcomes.
-    pub image_to_text: Direction,
-    /// Shuffles: [`SHUFFLES_MAX`], fewer for very large galleries.
-    pub shuffles: usize,
 }
 
 /// Retrieval in one direction, over the queries that have a right item in the gallery.
@@ -150,7 +127,7 @@ impl Direction {
     }
 
     /// The same metrics in the same order, to be changed.
-    fn metrics_mut(&mut self) -> Vec<&mut Metric> {
+    pub(crate) fn metrics_mut(&mut self) -> Vec<&mut Metric> {
         let mut metrics = vec![
             &mut self.recall_at_1,
             &mut self.recall_at_5,
@@ -177,13 +154,8 @@ impl Direction {
 pub fn evaluate(pairs: &Pairs<'_>, options: &Options) -> Result<Report, EvalError> {
     let (images, texts, clusters) = (&pairs.images, &pairs.texts, &pairs.clusters);
     let mut both = vec![views(pairs, options, |record| record)];
-    let (more, fewer) = (
-        images.embeddings.len().max(texts.embeddings.len()),
-        images.embeddings.len().min(texts.embeddings.len()),
-    );
-    let affordable = (SHUFFLED_SCORES / more / fewer).min(SHUFFLED_QUERIES / more);
     let unpaired = Options { bootstrap: Bootstrap { resamples: 0, ..options.bootstrap }, answers: 0 };
-    for shuffle in 0..affordable.clamp(1, SHUFFLES_MAX) as u64 {
+    for shuffle in 0..shuffles(images.embeddings.len(), texts.embeddings.len()) as u64 {
         let shuffled = derange(clusters, options.bootstrap.seed.wrapping_add(shuffle));
         if shuffled.kept < clusters.len() {
             both.push(views(pairs, &unpaired, |record| shuffled.partners[record as usize]));
@@ -199,37 +171,8 @@ pub fn evaluate(pairs: &Pairs<'_>, options: &Options) -> Result<Report, EvalErro
     let (to_images, to_texts): (Vec<Direction>, Vec<Direction>) = std::iter::from_fn(paired)
         .filter_map(|[to_images, to_texts]| Some((to_images.ok()?, to_texts.ok()?)))
         .unzip();
-    let shuffles = to_images.len();
-    let control = mean(to_images)
-        .zip(mean(to_texts))
-        .map(|(text_to_image, image_to_text)| Box::new(Control { text_to_image, image_to_text, shuffles }));
+    let control = Control::of(to_images, to_texts).map(Box::new);
     Ok(Report { text_to_image: text_to_image?, image_to_text: image_to_text?, control })
-}
-
-/// The mean of several shuffles, with their range for an interval; `None` without any.
-fn mean(mut shuffles: Vec<Direction>) -> Option<Direction> {
-    let count = shuffles.len() as f64;
-    // Labels that some shuffle leaves without a single match cannot be averaged.
-    if shuffles.iter().any(|shuffle| shuffle.labels.is_none()) {
-        shuffles.iter_mut().for_each(|shuffle| shuffle.labels = None);
-    }
-    let values: Vec<Vec<f64>> = shuffles
-        .iter()
-        .map(|shuffle| shuffle.metrics().iter().map(|(_, metric)| metric.value).collect())
-        .collect();
-    let curves: Vec<Vec<f64>> = shuffles.iter().map(|shuffle| shuffle.recall_curve.clone()).collect();
-    let mut mean = shuffles.into_iter().next()?;
-    mean.outcomes.clear();
-    for (k, recall) in mean.recall_curve.iter_mut().enumerate() {
-        *recall = curves.iter().map(|curve| curve[k]).sum::<f64>() / count;
-    }
-    for (n, metric) in mean.metrics_mut().into_iter().enumerate() {
-        let each = || values.iter().map(|values| values[n]);
-        metric.value = each().sum::<f64>() / count;
-        let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(f64::NEG_INFINITY, f64::max));
-        metric.interval = (values.len() > 1).then_some(Interval { low, high });
-    }
-    Some(mean)
 }
 
 /// What is right in one direction.
