@@ -29,11 +29,13 @@ pub struct Options {
     pub bootstrap: Bootstrap,
     /// Nearest items kept of each query.
     pub answers: usize,
+    /// Whether to measure shuffled pairs too.
+    pub control: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bootstrap: Bootstrap::default(), answers: 5 }
+        Self { bootstrap: Bootstrap::default(), answers: 5, control: true }
     }
 }
 
@@ -44,7 +46,7 @@ pub struct Report {
     pub text_to_image: Direction,
     /// Images as queries, texts as gallery.
     pub image_to_text: Direction,
-    /// The same with shuffled pairs. `None` where there is only one cluster.
+    /// The same with shuffled pairs. `None` where there is only one cluster, or it was not asked for.
     pub control: Option<Box<Control>>,
 }
 
@@ -144,7 +146,7 @@ impl Direction {
     }
 }
 
-/// Measures retrieval between images and texts, and again with shuffled pairs. Queries without a right
+/// Measures retrieval between images and texts, and again with shuffled pairs if asked to. Queries without a right
 /// item are left out of the averages and stay in the other direction's gallery.
 ///
 /// Computes twice `images * texts` inner products, on all cores.
@@ -154,8 +156,11 @@ impl Direction {
 pub fn evaluate(pairs: &Pairs<'_>, options: &Options) -> Result<Report, EvalError> {
     let (images, texts, clusters) = (&pairs.images, &pairs.texts, &pairs.clusters);
     let mut both = vec![views(pairs, options, |record| record)];
-    let unpaired = Options { bootstrap: Bootstrap { resamples: 0, ..options.bootstrap }, answers: 0 };
-    for shuffle in 0..shuffles(images.embeddings.len(), texts.embeddings.len()) as u64 {
+    let unpaired =
+        Options { bootstrap: Bootstrap { resamples: 0, ..options.bootstrap }, answers: 0, ..*options };
+    let shuffles =
+        if options.control { shuffles(images.embeddings.len(), texts.embeddings.len()) } else { 0 };
+    for shuffle in 0..shuffles as u64 {
         let shuffled = derange(clusters, options.bootstrap.seed.wrapping_add(shuffle));
         if shuffled.kept < clusters.len() {
             both.push(views(pairs, &unpaired, |record| shuffled.partners[record as usize]));

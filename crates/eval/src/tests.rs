@@ -29,7 +29,7 @@ fn numbers(count: usize) -> Vec<u32> {
 }
 
 /// Without intervals, for speed.
-const PLAIN: Options = Options { bootstrap: Bootstrap { resamples: 0, seed: 1 }, answers: 3 };
+const PLAIN: Options = Options { bootstrap: Bootstrap { resamples: 0, seed: 1 }, answers: 3, control: true };
 
 /// One record per group.
 fn measure(images: &[Embedding], of_images: &[u32], texts: &[Embedding], of_texts: &[u32]) -> Report {
@@ -309,7 +309,7 @@ fn equal_embeddings_are_found_and_shuffled_ones_are_at_chance() {
     let own = numbers(1000);
     let pairs = Pairs::new(&embeddings, &own, &embeddings, &own, 1000).unwrap();
     let pairs = pairs.with_labels(&labels).unwrap().with_clusters(&clusters).unwrap();
-    let options = Options { bootstrap: Bootstrap { resamples: 200, seed: 1 }, answers: 0 };
+    let options = Options { bootstrap: Bootstrap { resamples: 200, seed: 1 }, answers: 0, control: true };
     let report = evaluate(&pairs, &options).unwrap();
     assert_eq!((report.text_to_image.recall_at_1.value, report.image_to_text.median_rank.value), (1.0, 1.0));
     assert_eq!(report.text_to_image.clusters, 250);
@@ -339,7 +339,7 @@ fn intervals_hold_the_value_and_repeat_by_seed() {
     let corpus = Corpus::new(60, 11);
     let run = |seed| {
         let bootstrap = Bootstrap { resamples: 300, seed };
-        evaluate(&corpus.pairs(), &Options { bootstrap, answers: 2 }).unwrap()
+        evaluate(&corpus.pairs(), &Options { bootstrap, answers: 2, control: true }).unwrap()
     };
     let report = run(1);
     for direction in [&report.text_to_image, &report.image_to_text] {
@@ -361,7 +361,10 @@ fn the_interval_of_the_median_is_that_of_samples_written_out() {
     let texts = vec![at(0.0); 9];
     let own = numbers(9);
     let pairs = Pairs::new(&images, &own, &texts, &own, 9).unwrap();
-    let report = evaluate(&pairs, &Options { bootstrap: Bootstrap { resamples: 5000, seed: 1 }, answers: 0 });
+    let report = evaluate(
+        &pairs,
+        &Options { bootstrap: Bootstrap { resamples: 5000, seed: 1 }, answers: 0, control: true },
+    );
     let metric = report.unwrap().text_to_image.median_rank;
     let mut random = Random::new(77, 0);
     let mut medians: Vec<usize> = (0..20_000)

@@ -4,11 +4,14 @@
 //! normalisation that the model expects. Works on pixels at the model's size, in one pass per plane.
 //! Deliberately absent: which picture a step takes, and the generator (see `sampler`).
 
-use diptych_encoder::Preprocessing;
+use diptych_encoder::{Preprocessing, RgbImage};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::recipe::AugmentRecipe;
+
+/// How much longer one side of a crop may be than the other: the usual 4 to 3.
+const SHAPE_MAX: f32 = 4.0 / 3.0;
 
 /// The changes of a recipe, ready for pictures of one size.
 #[derive(Debug, Clone)]
@@ -86,8 +89,7 @@ impl Augment {
         let zoom = 1.0 + within(r.scale);
         let mut shift = [within(r.shift), within(r.shift)];
         let angle = within(r.rotate).to_radians();
-        // The usual range of a crop's sides: 3 to 4 up to 4 to 3.
-        let stretch = within((4f32 / 3.0).ln()).exp().sqrt();
+        let stretch = within(SHAPE_MAX.ln()).exp().sqrt();
         let mut size = [1.0 / zoom; 2];
         if r.crop < 1.0 {
             let side = (r.crop + (1.0 - r.crop) * rng.random::<f32>()).sqrt();
@@ -118,6 +120,23 @@ impl Augment {
             }
         }
     }
+}
+
+/// A part of a picture that covers at least `smallest` of its area, with a shape from 3 to 4 up to 4 to 3
+/// times the picture's; `None` where nothing is to be cropped.
+pub(crate) fn random_crop(image: &RgbImage, smallest: f32, rng: &mut ChaCha8Rng) -> Option<RgbImage> {
+    if smallest >= 1.0 {
+        return None;
+    }
+    let side = (smallest + (1.0 - smallest) * rng.random::<f32>()).sqrt();
+    let stretch = (SHAPE_MAX.ln() * (2.0 * rng.random::<f32>() - 1.0)).exp().sqrt();
+    let mut span = |whole: u32, share: f32| {
+        let size = ((whole as f32 * share.min(1.0)).round() as u32).clamp(1, whole);
+        (rng.random_range(0..=whole - size), size)
+    };
+    let (left, width) = span(image.width(), side * stretch);
+    let (top, height) = span(image.height(), side / stretch);
+    Some(RgbImage::from_fn(width, height, |x, y| *image.get_pixel(left + x, top + y)))
 }
 
 /// Moves colours away from grey, or towards it.
@@ -155,6 +174,7 @@ fn noise(rng: &mut ChaCha8Rng) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use diptych_encoder::{CLIP_MEAN, CLIP_STD};
     use rand::SeedableRng;
@@ -211,6 +231,24 @@ mod tests {
             let share = range(&changed) / range(&plain);
             assert!((0.3..=1.01).contains(&share), "seed {seed}: {share}");
         }
+    }
+
+    #[test]
+    fn crops_of_a_picture_lie_within_it_and_keep_their_share() {
+        let image = RgbImage::from_fn(40, 30, |x, y| [x as u8, y as u8, 0].into());
+        let rng = &mut ChaCha8Rng::seed_from_u64(4);
+        assert!(random_crop(&image, 1.0, rng).is_none());
+        let shares: Vec<f32> = (0..200)
+            .map(|_| {
+                let part = random_crop(&image, 0.5, rng).unwrap();
+                let [left, top, _] = part.get_pixel(0, 0).0.map(u32::from);
+                assert!(left + part.width() <= 40 && top + part.height() <= 30);
+                (part.width() * part.height()) as f32 / 1200.0
+            })
+            .collect();
+        // A side that would be longer than the picture's is cut to it.
+        assert!(shares.iter().all(|share| (0.42..=1.0).contains(share)), "{shares:?}");
+        assert!(shares.iter().any(|share| *share < 0.6) && shares.iter().any(|share| *share > 0.9));
     }
 
     #[test]

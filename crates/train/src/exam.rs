@@ -7,7 +7,7 @@
 use std::fmt;
 
 use diptych_core::Embedding;
-use diptych_eval::DirectionReport;
+use diptych_eval::{Bootstrap, Direction, Options, Pairs, evaluate};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Collection;
@@ -45,17 +45,17 @@ pub struct Scores {
     pub chance_at_10: f64,
 }
 
-impl From<DirectionReport> for Scores {
-    fn from(report: DirectionReport) -> Self {
+impl From<Direction> for Scores {
+    fn from(direction: Direction) -> Self {
         Self {
-            recall_at_1: report.recall_at_1,
-            recall_at_5: report.recall_at_5,
-            recall_at_10: report.recall_at_10,
-            median_rank: report.median_rank,
-            queries: report.queries,
-            gallery: report.gallery,
-            chance_at_1: report.chance_at_1,
-            chance_at_10: report.chance_at_10,
+            recall_at_1: direction.recall_at_1.value,
+            recall_at_5: direction.recall_at_5.value,
+            recall_at_10: direction.recall_at_10.value,
+            median_rank: direction.median_rank.value,
+            queries: direction.queries,
+            gallery: direction.gallery,
+            chance_at_1: direction.recall_at_1.chance,
+            chance_at_10: direction.recall_at_10.chance,
         }
     }
 }
@@ -86,10 +86,11 @@ impl fmt::Display for Validation {
 pub(crate) struct Exam {
     images: Images,
     texts: Texts,
-    image_groups: Vec<u32>,
-    /// Distinct whole texts, and the group of each.
+    records: usize,
+    record_of_image: Vec<u32>,
+    /// Every whole text of every record, by its number among the distinct ones.
     text_numbers: Vec<u32>,
-    text_groups: Vec<u32>,
+    record_of_text: Vec<u32>,
 }
 
 impl Exam {
@@ -98,19 +99,20 @@ impl Exam {
 
     /// Prepares the held-out side of the data; `None` when it is empty.
     pub fn new(collection: &Collection, images: Images, texts: Texts) -> Option<Self> {
-        let groups = collection.kin();
-        let image_groups = collection.record_of.iter().map(|&record| groups[record as usize]).collect();
-        let (mut text_numbers, mut text_groups) = (Vec::new(), Vec::new());
-        for (views, &group) in texts.of_record.iter().zip(&groups) {
+        let (mut text_numbers, mut record_of_text) = (Vec::new(), Vec::new());
+        for (record, views) in (0u32..).zip(&texts.of_record) {
             text_numbers.extend(&views.whole);
-            text_groups.resize(text_numbers.len(), group);
+            record_of_text.resize(text_numbers.len(), record);
         }
-        (!collection.pictures.is_empty()).then_some(Self {
+        let records = collection.records.len();
+        let record_of_image = collection.record_of.clone();
+        (records > 0).then_some(Self {
             images,
             texts,
-            image_groups,
+            records,
+            record_of_image,
             text_numbers,
-            text_groups,
+            record_of_text,
         })
     }
 
@@ -130,8 +132,12 @@ impl Exam {
             rows.chunks_exact(dim).map(|row| Embedding::new(row.to_vec()).ok()).collect()
         };
         let (Some(images), Some(texts)) = (embeddings(&images), embeddings(&texts)) else { return Ok(None) };
-        let report = diptych_eval::evaluate(&images, &self.image_groups, &texts, &self.text_groups)
-            .map_err(|e| TrainError::Validation { reason: e.to_string() })?;
+        let failed = |e: diptych_eval::EvalError| TrainError::Validation { reason: e.to_string() };
+        let pairs = Pairs::new(&images, &self.record_of_image, &texts, &self.record_of_text, self.records)
+            .and_then(|pairs| pairs.with_equal_texts(&self.text_numbers))
+            .map_err(failed)?;
+        let bootstrap = Bootstrap { resamples: 0, ..Bootstrap::default() };
+        let report = evaluate(&pairs, &Options { bootstrap, answers: 0, control: false }).map_err(failed)?;
         Ok(Some(Validation {
             text_to_image: report.text_to_image.into(),
             image_to_text: report.image_to_text.into(),

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 
 use diptych_core::{PreparedImage, PreparedText};
 use diptych_encoder::{ImageTrunk, TextTrunk};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::augment::Augment;
+use crate::augment::{Augment, random_crop};
 use crate::checkpoint::{from_bytes, to_bytes};
 use crate::data::Picture;
 use crate::error::TrainError;
@@ -63,7 +62,9 @@ pub(crate) fn of_pictures(
     plan: &ViewPlan,
     desk: &mut Desk<'_>,
 ) -> Result<Features, TrainError> {
-    let augment = Augment::new(plan.augment.clone(), trunk.preprocessing());
+    // A crop is taken of the picture itself, not of what is left of it at the model's size.
+    let rest = AugmentRecipe { crop: 1.0, ..plan.augment.clone() };
+    let augment = Augment::new(rest, trunk.preprocessing());
     let about = match plan.views {
         0 => "plain".to_owned(),
         views => format!("{views} views, seed {}, {:?}", plan.seed, plan.augment),
@@ -138,11 +139,12 @@ fn views(
     if plan.views == 0 {
         return Ok(vec![plain]);
     }
-    let samples = trunk.preprocessing().pixels(&image).to_planes();
     let (width, height) = (plain.width, plain.height);
     let changed = (0..plan.views as u64).map(|view| {
         let mut values = vec![0f32; augment.values()];
-        let mut rng: ChaCha8Rng = generator(plan.seed, Purpose::Sample, index * plan.views as u64 + view);
+        let mut rng = generator(plan.seed, Purpose::Sample, index * plan.views as u64 + view);
+        let part = random_crop(&image, plan.augment.crop, &mut rng);
+        let samples = trunk.preprocessing().pixels(part.as_ref().unwrap_or(&image)).to_planes();
         augment.changed(&samples, &mut values, &mut rng);
         PreparedImage { values: values.into_boxed_slice(), width, height }
     });

@@ -96,7 +96,10 @@ fn a_run_with_queues_averages_and_a_best_continues_to_the_same_bits() {
     assert!(died.is_err());
     let resumed = train(&recipe, broken.path(), &options, &mut |_| {}).unwrap();
     assert_eq!(resumed.resumed_at, 4);
-    assert_eq!((resumed.loss, resumed.first, resumed.validation), (expected.loss, expected.first, expected.validation));
+    assert_eq!(
+        (resumed.loss, resumed.first, resumed.validation),
+        (expected.loss, expected.first, expected.validation)
+    );
     for file in ["model.safetensors", "checkpoint/state.safetensors"] {
         let read = |dir: &Path| fs::read(dir.join(file)).unwrap();
         assert!(read(broken.path()) == read(straight.path()), "{file} differs");
@@ -201,6 +204,7 @@ fn towers_that_cannot_be_used_are_refused_by_name() {
     let out = tempfile::tempdir().unwrap();
     let steps = "[train]\nsteps = 1\nbatch_size = 8\nwarmup_steps = 0\n";
     let nowhere = "[towers]\nboth = \"/no/such/model\"\nopen_text = \"all\"\n";
-    let error = train(&recipe(&format!("{nowhere}{steps}")), out.path(), &TrainOptions::default(), &mut |_| {});
+    let error =
+        train(&recipe(&format!("{nowhere}{steps}")), out.path(), &TrainOptions::default(), &mut |_| {});
     assert!(error.unwrap_err().to_string().contains("/no/such/model"));
 }

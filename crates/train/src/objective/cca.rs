@@ -418,12 +418,24 @@ mod tests {
         let rows = |of: &[f32], dim: usize| -> Vec<Vec<f64>> {
             of.chunks(dim).map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect()
         };
-        let expected =
-            canonical_correlations(&rows(&images, 5), &rows(&texts, 3), [0.2f32, 0.5f32].map(f64::from));
+        let r = [(0.2f32, &images), (0.5f32, &texts)].map(|(r, rows)| f64::from(r) * mean_variance(rows, n));
+        let expected = canonical_correlations(&rows(&images, 5), &rows(&texts, 3), r);
         assert_eq!((cca.correlations.len(), cca.image.outputs, cca.text.outputs), (3, 3, 3));
         for (found, expected) in cca.correlations.iter().zip(expected) {
             assert!((f64::from(*found) - expected).abs() < 1e-6, "{:?}", cca.correlations);
         }
+    }
+
+    #[test]
+    fn regularisation_is_in_units_of_the_mean_variance() {
+        let rows = [1.0, 10.0, 3.0, 14.0];
+        assert!((mean_variance(&rows, 2) - (1.0 + 4.0) / 2.0).abs() < 1e-12);
+        let (images, texts) = constructed(&MIXED);
+        let options = CcaOptions { image_regularization: 0.3, text_regularization: 0.2, ..exact(0.0) };
+        let large: Vec<f32> = images.iter().map(|v| 100.0 * v).collect();
+        let [one, other] =
+            [&images, &large].map(|rows| Cca::fit(rows, &texts, N, &options).unwrap().correlations);
+        assert!(one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-5), "{one:?} {other:?}");
     }
 
     #[test]
