@@ -205,6 +205,9 @@ fn images_are_given_their_likeliest_labels() {
     }
     let top = succeed(dir.path(), &[&args[..], &["--top", "1"]].concat());
     assert_eq!(top.lines().count(), 4);
+    let alone = ["--labels", "effusion", "--images", &first];
+    let (_, notes) = succeed_with_notes(dir.path(), &with_model("classify", model.to_str().unwrap(), &alone));
+    assert!(notes.contains("a single label always has the probability 1"), "{notes}");
     let json: Value = serde_json::from_str(&succeed(dir.path(), &[&args[..], &["--json"]].concat())).unwrap();
     assert_eq!(json["classes"][1]["prompts"][1], "The lungs are clear.");
     assert!(json.get("measured").is_none());

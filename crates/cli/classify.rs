@@ -23,6 +23,12 @@ pub fn run(args: &ClassifyArgs) -> Result<ExitCode> {
     let classes = classes::of(args)?;
     let encoder = local::load_model(&args.model.dir, args.model.precision)?;
     let pictures = Pictures::read(args)?;
+    if classes.len() == 1 && classes[0].negatives.is_empty() && encoder.logit_bias().is_none() {
+        eprintln!(
+            "note: a single label always has the probability 1; give several, or texts that deny it, as with \
+             --prompts radiology"
+        );
+    }
     let truth = pictures.truth(args, &classes)?;
     let scores = Scores::new(&encoder, &classes, &pictures.paths)?;
     let measured = truth.map(|truth| measure(args, &classes, &pictures, truth, &scores)).transpose()?;

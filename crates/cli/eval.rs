@@ -131,7 +131,7 @@ impl Corpus {
                 "there is only one group, so there are neither intervals nor a control; give pairs of several"
                     .to_owned(),
             );
-        } else if groups < 30 {
+        } else if groups < 30 && report.text_to_image.mrr.interval.is_some() {
             notes.push(format!("{groups} groups are few: take the intervals as too narrow"));
         }
         notes
