@@ -24,6 +24,8 @@ use crate::sampler::{Purpose, generator};
 const SHARD: usize = 512;
 /// Items that go through a tower together.
 const BATCH: usize = 32;
+/// Counts the ways in which rows were ever computed: files of an older way are not found.
+const VERSION: u8 = 1;
 /// The tensor in a file.
 const TENSOR: &str = "features";
 
@@ -164,6 +166,7 @@ fn name<'a>(
     items: impl Iterator<Item = &'a [u8]>,
 ) -> String {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&[VERSION]);
     for part in [kind, tower, about] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
