@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use diptych_train::{
-    FEATURES_FOLDER, LOG_FILE, Phase, Progress, Recipe, Resume, Summary, TrainOptions, tune,
+    CURVES_FILE, FEATURES_FOLDER, HELD_OUT_FILE, LOG_FILE, Phase, Progress, Recipe, Resume, Summary,
+    TrainOptions, tune,
 };
 use indicatif::ProgressBar;
 
@@ -110,7 +111,7 @@ fn report(summary: &Summary, out: &Path) -> Result<()> {
             "The best step was chosen on these held-out pairs; judge it on others with `diptych eval`.",
         )?;
     }
-    let kept = [LOG_FILE, diptych_train::CURVES_FILE, FEATURES_FOLDER];
+    let kept = [LOG_FILE, CURVES_FILE, HELD_OUT_FILE, FEATURES_FOLDER];
     let there: Vec<&str> = kept.into_iter().filter(|name| out.join(name).exists()).collect();
     if !there.is_empty() {
         output::line(&format!("beside the model: {}", there.join(", ")))?;

@@ -12,8 +12,10 @@ use diptych_core::AttributeValue;
 use diptych_encoder::{Preprocessing, RgbImage, decode};
 use diptych_ingest::{Item, Source};
 use rayon::prelude::*;
+use serde_json::{Map, Value, json};
 
 use crate::error::TrainError;
+use crate::files;
 use crate::recipe::{DataRecipe, PhantomRecipe};
 use crate::report_views::Views;
 
@@ -177,6 +179,50 @@ pub(crate) fn load(recipe: &DataRecipe) -> Result<(Collection, Collection), Trai
     let side =
         |wanted: bool| items.iter().zip(&held).filter(move |(_, held)| **held == wanted).map(|(i, _)| i);
     Ok((collect(side(false), labels), collect(side(true), labels)))
+}
+
+/// Name of the list of held-out records within the output directory.
+pub const HELD_OUT_FILE: &str = "held-out.jsonl";
+
+/// Lists the records that a recipe holds out of its pairs, one JSON object per line, so that they can be
+/// evaluated on later. Nothing where they have a file of their own.
+pub(crate) fn list_held_out(recipe: &DataRecipe, out: &Path) -> Result<(), TrainError> {
+    let Some(path) = recipe.pairs.as_deref().filter(|_| recipe.validation.is_none()) else { return Ok(()) };
+    if recipe.validation_pairs == 0 {
+        return Ok(());
+    }
+    let items = read(path)?;
+    let held = held_out(&items, recipe, path)?;
+    let mut lines = String::new();
+    for (item, _) in items.iter().zip(held).filter(|(_, held)| *held) {
+        lines.push_str(&line(item).to_string());
+        lines.push('\n');
+    }
+    files::create_folder(out)?;
+    files::replace(&out.join(HELD_OUT_FILE), lines.as_bytes())
+}
+
+/// A record as a line of a source. Its images are named from the root: the list lies elsewhere.
+fn line(item: &Item) -> Value {
+    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let attributes: Map<String, Value> =
+        item.attributes.iter().map(|(name, value)| (name.clone(), json_of(value))).collect();
+    json!({
+        "key": item.key.as_str(),
+        "images": item.images.iter().map(whole).collect::<Vec<_>>(),
+        "texts": item.texts,
+        "attributes": attributes,
+    })
+}
+
+fn json_of(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::String(v) => json!(v),
+        AttributeValue::Integer(v) => json!(v),
+        AttributeValue::Float(v) => json!(v),
+        AttributeValue::Bool(v) => json!(v),
+        AttributeValue::List(v) => json!(v),
+    }
 }
 
 fn phantoms(seed: u64, cases: usize) -> Collection {
@@ -379,6 +425,10 @@ mod tests {
         let texts = |side: &Collection| side.whole_texts().cloned().collect::<Vec<_>>();
         assert_eq!(texts(&train), ["one", "two", "four", "two"]);
         assert_eq!(texts(&held_out), ["three", "five"]);
+        let out = dir.path().join("out");
+        list_held_out(&recipe, &out).unwrap();
+        let listed = collect(read(&out.join(HELD_OUT_FILE)).unwrap().iter(), "labels");
+        assert_eq!(texts(&listed), texts(&held_out), "what is listed can be read as pairs again");
         let missing = DataRecipe { group_by: Some("ward".to_owned()), ..recipe };
         let error = load(&missing).unwrap_err().to_string();
         assert!(error.contains("'ward'") && error.contains("line 1"), "{error}");

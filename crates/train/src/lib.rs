@@ -35,6 +35,7 @@ pub mod tune;
 mod vocabulary;
 
 pub use curves::CURVES_FILE;
+pub use data::HELD_OUT_FILE;
 pub use error::TrainError;
 pub use exam::{Scores, Validation};
 pub use log::LOG_FILE;

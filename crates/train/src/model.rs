@@ -22,9 +22,9 @@ const CHUNKS: usize = 8;
 /// Values in the gradients of all chunks together at most, as long as there are two chunks: what a large
 /// open tower may take of the memory.
 const CHUNK_VALUES: usize = 1 << 28;
-/// Samples of a chunk at least where there is no tower, so that the gradients of a head are not written
-/// more often than they are worth.
-const ROWS: usize = 64;
+/// Samples of a chunk where there is no tower, as long as there are two chunks: a product has to prepare
+/// the weights of a head, and a gradient has to be written, once per chunk.
+const ROWS: usize = 256;
 
 /// What runs in front of a head.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) enum Trunk {
     /// An image tower.
     Image(Box<ImageTower>),
     /// A text tower.
-    Text(TextTower),
+    Text(Box<TextTower>),
 }
 
 /// One side of a model.
@@ -118,7 +118,7 @@ impl Side {
         let mut per_chunk = order.len().div_ceil(self.work.len()).max(1);
         match inputs {
             Inputs::Tokens(texts) => order.sort_by_key(|&i| (texts[i].len(), i)),
-            Inputs::Rows(_) => per_chunk = per_chunk.max(ROWS),
+            Inputs::Rows(_) => per_chunk = per_chunk.max(order.len().div_ceil(2).clamp(1, ROWS)),
             Inputs::Pixels(_) => {}
         }
         order.chunks(per_chunk).map(<[usize]>::to_vec).collect()

@@ -144,6 +144,7 @@ pub fn train(
     check_size(recipe, &train)?;
     let steps = recipe.train.steps_over(train.pictures.len());
     prepare(out, options.resume, steps)?;
+    data::list_held_out(&recipe.data, out)?;
     let folder = options.features.clone().unwrap_or_else(|| out.join(FEATURES_FOLDER));
     let mut told = |done, all| progress(&Progress::of(Phase::Features, done, all));
     let mut desk = Desk { folder: &folder, progress: &mut told };

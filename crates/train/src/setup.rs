@@ -118,7 +118,7 @@ pub(crate) fn scratch_model(config: &ClipConfig, scalars: Vec<Scalar>) -> (Model
     let image = Trunk::Image(Box::new(ImageTower::new(&vision, tower::Open::All, &mut layout)));
     let image = Side::new(image, None, 0..layout.len());
     let before = layout.len();
-    let text = Trunk::Text(TextTower::new(&text, tower::Open::All, &mut layout));
+    let text = Trunk::Text(Box::new(TextTower::new(&text, tower::Open::All, &mut layout)));
     let text = Side::new(text, None, before..layout.len());
     let scalars = push_scalars(&mut layout, scalars);
     (Model::new(image, text, layout, Vec::new()), scalars)
@@ -302,11 +302,11 @@ fn text_side(
     Ok(Loaded {
         train: open_texts(train, checkpoint.tokenizer())?,
         held_out: open_texts(held_out, checkpoint.tokenizer())?,
-        trunk: Trunk::Text(TextTower::new(
+        trunk: Trunk::Text(Box::new(TextTower::new(
             &checkpoint.anatomy().text,
             recipe.towers.open_text.into(),
             layout,
-        )),
+        ))),
         open: Some(checkpoint),
     })
 }

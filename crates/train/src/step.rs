@@ -347,6 +347,7 @@ mod tests {
     use crate::data;
     use crate::features::Desk;
     use crate::objective::Mixture;
+    use crate::params::Init;
     use crate::sampler::Wants;
     use crate::setup::{Setup, setup};
 
@@ -401,6 +402,106 @@ mod tests {
             assert!(trainer.step(sampler).is_ok());
             assert!(temperature(trainer).unwrap() >= 0.0099);
         });
+    }
+
+    /// Prints how long ten passes of heads over 100,000 pairs of features take, and how much of a step is
+    /// matrix products; run it with `--ignored` on a quiet machine.
+    #[test]
+    #[ignore = "a measurement, not a check"]
+    fn speed_of_heads_on_cached_features() {
+        use crate::data::{Picture, Record};
+        use crate::features::Features;
+        use crate::head::Head;
+        use crate::model::{Side, Trunk};
+        use crate::params::Layout;
+        use crate::recipe::HeadRecipe;
+        use crate::report_views::Views as TextViews;
+        use crate::sampler::{Images, Purpose, TextInputs, Texts, generator};
+        use diptych_kernels::{Mat, MatMut, matmul};
+        use rayon::prelude::*;
+        use std::time::Instant;
+
+        const PAIRS: usize = 100_000;
+        const WIDTH: usize = 512;
+        const BATCH: usize = 512;
+        let rows = |seed: usize| -> Vec<f32> {
+            (0..PAIRS * WIDTH).map(|i| ((i * 7919 + seed) % 1009) as f32 / 504.5 - 1.0).collect()
+        };
+        let record = |i: usize| Record { texts: TextViews::of(&[format!("text {i}")]), labels: Vec::new() };
+        let collection = Collection {
+            pictures: (0..PAIRS).map(|i| Picture::Phantom(0, i as u64)).collect(),
+            record_of: (0..PAIRS as u32).collect(),
+            records: (0..PAIRS).map(record).collect(),
+        };
+        let (_, of_record) = Texts::distinct(&collection);
+        let images = Images::Features(Features { width: WIDTH, rows: rows(1) }, 0);
+        let texts =
+            Texts { inputs: TextInputs::Features(Features { width: WIDTH, rows: rows(2) }), of_record };
+        let mut recipe = Recipe::from_toml("[data.phantom]\ncases = 100000\nseed = 1\n").unwrap();
+        recipe.train.batch_size = BATCH;
+        let (mut layout, head) = (Layout::default(), HeadRecipe::default());
+        let image = Head::new(&head, "image_head", WIDTH, None, &mut layout);
+        let image = Side::new(Trunk::Rows(WIDTH), Some(image), 0..layout.len());
+        let before = layout.len();
+        let text = Head::new(&head, "text_head", WIDTH, None, &mut layout);
+        let text = Side::new(Trunk::Rows(WIDTH), Some(text), before..layout.len());
+        let mixture = Mixture::new(recipe.objective.clone(), recipe.train.weighting).unwrap();
+        let bounds = mixture.scalars();
+        let scalars = layout.push("objective.scale".to_owned(), &[], Init::Constant(2.6), false).range();
+        let state = State::new(layout.init(&mut generator(1, Purpose::Weights, 0)));
+        let model = Model::new(image, text, layout, Vec::new());
+        let mut trainer = Trainer::new(model, mixture, scalars, bounds, state, &recipe, 10_000).unwrap();
+        let mut sampler =
+            Sampler::new(&collection, &images, &texts, recipe.text.clone(), &recipe.train, Wants::default());
+
+        // The products of a step and nothing else: each layer forward, its weights' and its input's
+        // gradient, and the cosines likewise, on both cores.
+        let (a, b) = (vec![0.5f32; 1024 * 1024], vec![0.5f32; 1024 * 1024]);
+        let chunks = 8;
+        let product = |m: usize, n: usize, k: usize| {
+            let mut c = vec![0f32; m * n];
+            matmul(MatMut::new(&mut c, n), (m, n, k), Mat::new(&a, k), Mat::new(&b, n), false);
+        };
+        let products = || {
+            (0..2 * chunks).into_par_iter().for_each(|_| {
+                let m = BATCH / chunks;
+                for (input, out, first) in [(WIDTH, head.hidden, true), (head.hidden, head.dim, false)] {
+                    product(m, out, input);
+                    product(out, input, m);
+                    if !first {
+                        product(m, input, out);
+                    }
+                }
+            });
+            for (m, n, k) in [(BATCH, BATCH, head.dim), (BATCH, head.dim, BATCH), (BATCH, head.dim, BATCH)] {
+                product(m, n, k);
+            }
+        };
+        let (mut step, mut bare) = (Vec::new(), Vec::new());
+        for round in 0..60 {
+            let start = Instant::now();
+            assert!(trainer.step(&mut sampler).is_ok());
+            if round >= 10 {
+                step.push(start.elapsed().as_secs_f64());
+            }
+            let start = Instant::now();
+            products();
+            if round >= 10 {
+                bare.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let median = |values: &mut Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let (step, bare) = (median(&mut step), median(&mut bare));
+        eprintln!(
+            "a step of {BATCH} takes {:.1} ms, its products {:.1} ms: {:.0} %; 100,000 pairs, 10 times: {:.0} s",
+            1e3 * step,
+            1e3 * bare,
+            100.0 * bare / step,
+            step * 10.0 * PAIRS as f64 / BATCH as f64
+        );
     }
 
     #[test]
