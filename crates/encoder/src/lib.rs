@@ -26,7 +26,7 @@ mod trunk;
 mod weights;
 
 pub use activation::Activation;
-pub use checkpoint::{Checkpoint, WriteError};
+pub use checkpoint::{Checkpoint, TextCheckpoint, WriteError};
 pub use compose::{ComposeError, ComposedSide, write_composed};
 pub use config::{CONFIG_FILE, ClipConfig, TextConfig, VisionConfig};
 pub use decode::decode;

@@ -14,7 +14,7 @@ use std::path::Path;
 use diptych_core::{Digest, EncodeError, PreparedImage, PreparedText};
 use image::RgbImage;
 
-pub(crate) use self::open::{Content, Opened, TrunkFile, open};
+pub(crate) use self::open::{Content, Opened, TrunkFile, model_type, open, weights_file};
 use self::open::{MOBILENET_TYPE, wrong_type};
 use crate::error::LoadError;
 use crate::family::sentence;

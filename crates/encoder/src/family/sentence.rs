@@ -9,13 +9,12 @@ use serde_json::Value;
 
 use super::bert::{self, BertConfig, Pooler};
 use super::read_json;
+use crate::anatomy::TextParts;
 use crate::config::CONFIG_FILE;
 use crate::error::LoadError;
 use crate::json::Section;
 use crate::tokenizer::{Cleaning, Kind, Padding, TextRules, TextTokenizer};
-use crate::tower::TextTower;
 use crate::tower::text::Pooling;
-use crate::weights::Weights;
 
 /// The `model_type` of its `config.json`.
 pub(crate) const MODEL_TYPE: &str = "bert";
@@ -26,27 +25,24 @@ pub(crate) const SENTENCE_FILE: &str = "sentence_bert_config.json";
 /// Tokens of a text where no file says otherwise, special ones included.
 const CONTEXT: usize = 256;
 
-/// The tower, which gives the pooled state, and its tokenizer. BERT's own pooler, a layer that was
-/// trained for another task, is left out.
-pub(crate) fn load(
-    dir: &Path,
-    config: &Value,
-    weights: &mut Weights,
-) -> Result<(TextTower, TextTokenizer), LoadError> {
+/// How the names of tensors begin that no embedding needs: BERT's own pooler, a layer that was trained for
+/// another task.
+pub(crate) const UNUSED: &str = "pooler.";
+
+/// The tower, which gives the pooled state, and its tokenizer.
+pub(crate) fn describe(dir: &Path, config: &Value) -> Result<(TextParts, TextTokenizer), LoadError> {
     let bert = BertConfig::from_section(&Section::top(CONFIG_FILE, config)?)?;
-    weights.leave_out("pooler.");
-    let pooler = Pooler::State(pooling(dir)?);
-    let tower = TextTower::assemble(weights, bert::tower("", &bert, pooler, Vec::new()))?;
+    let parts = bert::tower("", &bert, Pooler::State(pooling(dir)?), Vec::new());
     let rules = TextRules {
-        context_length: Some(context(dir)?.min(tower.spec.context)),
-        vocab_size: tower.spec.vocab_size,
+        context_length: Some(context(dir)?.min(parts.spec.context)),
+        vocab_size: parts.spec.vocab_size,
         padding: Padding::None,
         cleaning: Cleaning::None,
         default_kind: Kind::Bert,
         tokenizer_kwargs: None,
     };
     let tokenizer = TextTokenizer::from_dir(dir, &rules)?;
-    Ok((tower, tokenizer))
+    Ok((parts, tokenizer))
 }
 
 /// The mean over the tokens, unless the pooling step says that it is the first state.

@@ -15,7 +15,7 @@ use crate::json::Section;
 use crate::precision::Precision;
 use crate::preprocess::{PREPROCESSOR_FILE, PROCESSOR_FILE, Preprocessing};
 use crate::tokenizer::TOKENIZER_FILES;
-use crate::tower::{MobileNet, VisionTower, mobilenet};
+use crate::tower::{MobileNet, TextTower, VisionTower, mobilenet};
 use crate::weights::{HUGGING_FACE_FILES, Inventory, PICKLE_FILE, WEIGHTS_FILE, Weights};
 
 /// The `model_type` of a MobileNetV2's `config.json`.
@@ -66,15 +66,21 @@ pub(crate) fn open(path: &Path, precision: Precision, depth: usize) -> Result<Op
     if !has(CONFIG_FILE) && !has(OPEN_CLIP_CONFIG_FILE) {
         return open_mobilenet(only_safetensors(path, MOBILENET_TYPE)?, precision);
     }
-    if has(CONFIG_FILE) && !has(OPEN_CLIP_CONFIG_FILE) {
-        let config = read_json(path, CONFIG_FILE, "the model's config.json")?;
-        match Section::top(CONFIG_FILE, &config)?.get::<String>("model_type")?.as_deref() {
-            Some(MOBILENET_TYPE) => return open_mobilenet(weights_file(path)?, precision),
-            Some(sentence::MODEL_TYPE) => return open_sentence(path, &config, precision),
-            _ => {}
-        }
+    match model_type(path)? {
+        Some((kind, _)) if kind == MOBILENET_TYPE => open_mobilenet(weights_file(path)?, precision),
+        Some((kind, config)) if kind == sentence::MODEL_TYPE => open_sentence(path, &config, precision),
+        _ => open_dual(path, precision, depth),
     }
-    open_dual(path, precision, depth)
+}
+
+/// The `model_type` of a `config.json`, and the configuration, where no other configuration is beside it.
+pub(crate) fn model_type(path: &Path) -> Result<Option<(String, Value)>, LoadError> {
+    if !path.join(CONFIG_FILE).exists() || path.join(OPEN_CLIP_CONFIG_FILE).exists() {
+        return Ok(None);
+    }
+    let config = read_json(path, CONFIG_FILE, "the model's config.json")?;
+    let kind = Section::top(CONFIG_FILE, &config)?.get::<String>("model_type")?;
+    Ok(kind.map(|kind| (kind, config)))
 }
 
 /// The towers of a dual encoder.
@@ -100,7 +106,9 @@ fn open_dual(path: &Path, precision: Precision, depth: usize) -> Result<Opened, 
 
 fn open_sentence(path: &Path, config: &Value, precision: Precision) -> Result<Opened, LoadError> {
     let mut weights = Weights::open_file(weights_file(path)?, precision)?;
-    let (tower, tokenizer) = sentence::load(path, config, &mut weights)?;
+    let (parts, tokenizer) = sentence::describe(path, config)?;
+    weights.leave_out(sentence::UNUSED);
+    let tower = TextTower::assemble(&weights, parts)?;
     let inventory = weights.finish()?;
     let identity =
         vec![("family", "sentence encoder (BERT)".to_owned()), ("weights", inventory.digest.to_string())];
@@ -166,7 +174,7 @@ fn copies(dir: &Path, inventory: &Inventory, rename: bool) -> Vec<TrunkFile> {
 }
 
 /// The weights of a directory: a usual name, or else the only `.safetensors` file.
-fn weights_file(dir: &Path) -> Result<PathBuf, LoadError> {
+pub(crate) fn weights_file(dir: &Path) -> Result<PathBuf, LoadError> {
     match HUGGING_FACE_FILES.iter().map(|name| dir.join(name)).find(|path| path.exists()) {
         Some(path) => Ok(path),
         None => only_safetensors(dir, ""),

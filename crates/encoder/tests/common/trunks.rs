@@ -14,23 +14,23 @@ fn add(tensors: &mut Tensors, noise: &mut Noise, name: String, shape: &[usize], 
     tensors.insert(name, (Dtype::F32, shape.to_vec(), bytes));
 }
 
-/// A `BertModel` of two layers with its unused pooler, and a tokenizer that knows a few words and asks for
-/// padding and truncation to 4 tokens, which is not obeyed.
+/// [`write_bert_of`] a few words.
 pub fn write_bert(dir: &Path, seed: u64) {
+    write_bert_of(dir, seed, &["a", "dog", "cat", "on", "the", "beach", "runs", "."]);
+}
+
+/// A `BertModel` of two layers with its unused pooler, and a tokenizer that knows some words and asks for
+/// padding and truncation to 4 tokens, which is not obeyed.
+pub fn write_bert_of(dir: &Path, seed: u64, words: &[&str]) {
     std::fs::create_dir_all(dir).expect("creates");
-    let (vocab, hidden, inner, positions) = (12, 32, 48, 300);
+    let tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].iter().chain(words);
+    let (vocab, hidden, inner, positions) = (4 + words.len(), 32, 48, 300);
     let config = json!({"model_type": "bert", "vocab_size": vocab, "hidden_size": hidden,
         "intermediate_size": inner, "num_hidden_layers": 2, "num_attention_heads": 4,
         "max_position_embeddings": positions, "type_vocab_size": 2, "hidden_act": "gelu"});
     std::fs::write(dir.join("config.json"), config.to_string()).expect("writes");
-    let mut words = serde_json::Map::new();
-    for (id, word) in
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "cat", "on", "the", "beach", "runs", "."]
-            .iter()
-            .enumerate()
-    {
-        words.insert((*word).to_owned(), json!(id));
-    }
+    let vocabulary: serde_json::Map<_, _> =
+        tokens.enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
     let special = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
     let text = json!({"Sequence": {"id": "A", "type_id": 0}});
     let tokenizer = json!({
@@ -48,7 +48,7 @@ pub fn write_bert(dir: &Path, seed: u64) {
                                "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}},
         "decoder": null,
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                  "max_input_chars_per_word": 100, "vocab": words},
+                  "max_input_chars_per_word": 100, "vocab": vocabulary},
     });
     std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).expect("writes");
     let (mut tensors, mut noise) = (Tensors::new(), Noise::new(seed));
