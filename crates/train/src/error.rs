@@ -1,6 +1,6 @@
 //! What can go wrong between a recipe and a model directory, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why training stopped.
 #[derive(Debug, thiserror::Error)]
@@ -133,8 +133,13 @@ pub enum TrainError {
     },
 }
 
+/// A tower or a folder for one that cannot be used.
+pub(crate) fn unusable(path: &Path, reason: String) -> TrainError {
+    TrainError::Tower { path: path.to_path_buf(), reason }
+}
+
 /// Attaches the path to an I/O error.
-pub(crate) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> TrainError {
+pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
     let path = path.to_path_buf();
     move |source| TrainError::Io { what, path, source }
 }

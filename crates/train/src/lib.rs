@@ -23,6 +23,7 @@ mod objective;
 mod ops;
 mod optimizer;
 mod params;
+mod product;
 mod recipe;
 mod report_views;
 mod run;

@@ -15,9 +15,10 @@ use crate::features::Desk;
 use crate::files;
 use crate::log::{Line, Log, StepLine, ValidationLine};
 use crate::objective::Mixture;
+use crate::product::Product;
 use crate::recipe::{Keep, Recipe};
 use crate::sampler::{Sampler, Wants};
-use crate::setup::{Product, Setup, setup};
+use crate::setup::{Setup, setup};
 use crate::step::{Step, Trainer, temperature};
 
 /// Folder of cached features within the output directory, unless another is named.

@@ -1,29 +1,29 @@
 //! From a recipe and its data to a model that can be trained.
 //!
 //! Owns: which towers run where (from scratch, open, or frozen with their features cached), what each
-//! side is fed, the layout of all parameters and their first values, and what is written in the end.
-//! Deliberately absent: steps.
+//! side is fed, the layout of all parameters and their first values.
+//! Deliberately absent: steps, and writing what comes of them (see `product`).
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
 use diptych_encoder::anatomy::{Anatomy, VisionParts};
 use diptych_encoder::{
-    CLIP_MEAN, CLIP_STD, Checkpoint, ClipConfig, ComposedSide, ImageTrunk, Preprocessing, TextTokenizer,
-    TextTrunk, clip_anatomy, write_composed,
+    CLIP_MEAN, CLIP_STD, Checkpoint, ClipConfig, ImageTrunk, Preprocessing, TextCheckpoint, TextTokenizer,
+    TextTrunk, clip_anatomy,
 };
 
 use crate::augment::Augment;
 use crate::closed;
 use crate::data::{Collection, Pixels};
-use crate::error::TrainError;
+use crate::error::{TrainError, unusable};
 use crate::export::{self, OBJECTIVE, Scratch};
 use crate::features::{Desk, ViewPlan, of_pictures, of_texts};
 use crate::head::Head;
 use crate::model::{Modality, Model, Side, Trunk};
 use crate::objective::Scalar;
 use crate::params::{Init, Layout, Values};
+use crate::product::{OpenTower, Part, Product};
 use crate::recipe::{AugmentRecipe, Open, Recipe};
 use crate::sampler::{Images, Purpose, TextInputs, Texts, generator, tokenise};
 use crate::tower::{self, ImageTower, TextTower};
@@ -47,25 +47,6 @@ pub(crate) struct Setup {
     pub held_out: (Images, Texts),
     /// What will be written.
     pub product: Product,
-}
-
-/// What a run writes.
-pub(crate) enum Product {
-    /// A new `CLIPModel`.
-    Scratch(Box<Scratch>),
-    /// A dual encoder of the family it came from.
-    Checkpoint(Box<Checkpoint>),
-    /// Towers with heads on them.
-    Composed(Box<[Part; 2]>),
-}
-
-/// One side of a composed model.
-pub(crate) struct Part {
-    /// Where the tower came from.
-    source: std::path::PathBuf,
-    /// With the open tower's checkpoint.
-    open: Option<Checkpoint>,
-    modality: Modality,
 }
 
 /// Builds a run. Frozen towers run over all data here, or their cached features are read.
@@ -152,7 +133,7 @@ struct Loaded<T> {
     train: T,
     held_out: T,
     trunk: Trunk,
-    open: Option<Checkpoint>,
+    open: Option<OpenTower>,
 }
 
 fn pretrained(
@@ -195,9 +176,9 @@ fn pretrained(
         if let Some(values) = solved.as_ref().and_then(|cca| closed::tensor(cca, name)) {
             return Ok(Some(values));
         }
-        for (checkpoint, path) in [(&images.open, image_path), (&texts.open, text_path)] {
-            if let Some(checkpoint) = checkpoint.as_ref().filter(|checkpoint| checkpoint.has(name)) {
-                return checkpoint.tensor(name).map(Some).map_err(|e| unusable(path, e.to_string()));
+        for (open, path) in [(&images.open, image_path), (&texts.open, text_path)] {
+            if let Some(open) = open.as_ref().filter(|open| open.owns(name)) {
+                return open.tensor(name).map(Some).map_err(|e| unusable(path, e.to_string()));
             }
         }
         Ok(None)
@@ -205,11 +186,12 @@ fn pretrained(
     let mut rng = generator(recipe.train.seed, Purpose::Weights, 0);
     let Values { trained, frozen } = layout.load(&mut rng, |slot| stored(&slot.name))?;
     let part = |source: &Path, open, modality| Part { source: source.to_path_buf(), open, modality };
-    let product = match (recipe.head.is_some(), images.open, texts.open) {
-        (false, Some(open), _) | (false, None, Some(open)) => Product::Checkpoint(Box::new(open)),
-        (_, image, text) => Product::Composed(Box::new([
-            part(image_path, image, Modality::Image),
-            part(text_path, text, Modality::Text),
+    let product = match recipe.head {
+        // Without heads both towers are of one dual encoder.
+        None => Product::Checkpoint(Box::new(checkpoint(image_path)?)),
+        Some(_) => Product::Composed(Box::new([
+            part(image_path, images.open, Modality::Image),
+            part(text_path, texts.open, Modality::Text),
         ])),
     };
     Ok(Setup {
@@ -253,7 +235,7 @@ fn image_side(
             open: None,
         });
     }
-    let checkpoint = Checkpoint::open(path).map_err(|e| unusable(path, e.to_string()))?;
+    let checkpoint = checkpoint(path)?;
     let parts = match &checkpoint.anatomy().vision {
         VisionParts::Vit(parts) => parts,
         VisionParts::Convolutional(name) => {
@@ -274,7 +256,7 @@ fn image_side(
         train: open_images(train, preprocessing, &recipe.augment)?,
         held_out: open_images(held_out, preprocessing, &recipe.augment)?,
         trunk: Trunk::Image(Box::new(ImageTower::new(parts, recipe.towers.open_image.into(), layout))),
-        open: Some(checkpoint),
+        open: Some(OpenTower::Image(Box::new(checkpoint))),
     })
 }
 
@@ -298,21 +280,21 @@ fn text_side(
             open: None,
         });
     }
-    let checkpoint = Checkpoint::open(path).map_err(|e| unusable(path, e.to_string()))?;
+    let checkpoint = TextCheckpoint::open(path).map_err(|e| unusable(path, e.to_string()))?;
     Ok(Loaded {
         train: open_texts(train, checkpoint.tokenizer())?,
         held_out: open_texts(held_out, checkpoint.tokenizer())?,
         trunk: Trunk::Text(Box::new(TextTower::new(
-            &checkpoint.anatomy().text,
+            checkpoint.parts(),
             recipe.towers.open_text.into(),
             layout,
         ))),
-        open: Some(checkpoint),
+        open: Some(OpenTower::Text(Box::new(checkpoint))),
     })
 }
 
-fn unusable(path: &Path, reason: String) -> TrainError {
-    TrainError::Tower { path: path.to_path_buf(), reason }
+fn checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
+    Checkpoint::open(path).map_err(|e| unusable(path, e.to_string()))
 }
 
 impl From<Open> for tower::Open {
@@ -323,87 +305,4 @@ impl From<Open> for tower::Open {
             Open::All => Self::All,
         }
     }
-}
-
-impl Product {
-    /// Writes the model directory; gives its size in bytes.
-    pub fn write(
-        &self,
-        out: &Path,
-        model: &Model,
-        trained: &[f32],
-        logit_scale: f32,
-        logit_bias: Option<f32>,
-    ) -> Result<u64, TrainError> {
-        let layout = model.layout();
-        match self {
-            Self::Scratch(scratch) => scratch.write(out, layout, trained, logit_scale),
-            Self::Checkpoint(checkpoint) => {
-                let mut tensors = layout.collect(trained);
-                tensors.retain(|name, _| checkpoint.has(name));
-                let anatomy = checkpoint.anatomy();
-                tensors.insert(anatomy.logit_scale.name.clone(), vec![logit_scale]);
-                if let (Some(source), Some(bias)) = (&anatomy.logit_bias, logit_bias) {
-                    tensors.insert(source.name.clone(), vec![bias]);
-                }
-                checkpoint.write(out, &tensors).map_err(|e| unusable(out, e.to_string()))
-            }
-            Self::Composed(parts) => write_parts(parts, out, model, trained, (logit_scale, logit_bias)),
-        }
-    }
-}
-
-fn write_parts(
-    parts: &[Part; 2],
-    out: &Path,
-    model: &Model,
-    trained: &[f32],
-    (logit_scale, logit_bias): (f32, Option<f32>),
-) -> Result<u64, TrainError> {
-    let tensors = model.layout().collect(trained);
-    // Open towers are written first, and then taken into the composed directory from there.
-    let staged = parts.each_ref().map(|part| stage(part, out, &tensors));
-    let [image, text] = staged;
-    let (image, text) = (image?, text?);
-    let image_side = composed_side(model, trained, &parts[0], image.as_deref(), "image");
-    let text_side = composed_side(model, trained, &parts[1], text.as_deref(), "text");
-    let bytes = write_composed(out, image_side, text_side, logit_scale, logit_bias)
-        .map_err(|e| unusable(out, e.to_string()))?;
-    for staged in [image, text].into_iter().flatten() {
-        std::fs::remove_dir_all(&staged).map_err(crate::error::io("remove", &staged))?;
-    }
-    Ok(bytes)
-}
-
-/// One side of the new directory: a tower, where it lies now, and the head that was trained on it.
-fn composed_side<'a>(
-    model: &Model,
-    trained: &[f32],
-    part: &'a Part,
-    staged: Option<&'a Path>,
-    folder: &'a str,
-) -> ComposedSide<'a> {
-    let head = model.side(part.modality).head().expect("composed models have heads");
-    let prefix = format!("{folder}_head.");
-    let slots = model.layout().slots().iter().filter(|slot| slot.name.starts_with(&prefix));
-    let values = |span| model.values(span, trained).to_vec();
-    let weights = slots.map(|slot| (slot.name.clone(), slot.shape.clone(), values(slot.span))).collect();
-    ComposedSide { trunk: staged.unwrap_or(&part.source), folder, head: head.spec().clone(), weights }
-}
-
-/// An open tower's checkpoint with what was learned, in a folder of its own.
-fn stage(
-    part: &Part,
-    out: &Path,
-    tensors: &BTreeMap<String, Vec<f32>>,
-) -> Result<Option<std::path::PathBuf>, TrainError> {
-    let Some(checkpoint) = &part.open else { return Ok(None) };
-    let folder = out.join(match part.modality {
-        Modality::Image => "image.staged",
-        Modality::Text => "text.staged",
-    });
-    let mut own = tensors.clone();
-    own.retain(|name, _| checkpoint.has(name));
-    checkpoint.write(&folder, &own).map_err(|e| unusable(&folder, e.to_string()))?;
-    Ok(Some(folder))
 }

@@ -44,7 +44,13 @@ pub struct ModelRecipe {
     pub projection_dim: usize,
 }
 
-/// `[towers]`: pre-trained towers. A side without one is trained from scratch as `[model]` says.
+/// `[towers]`: pre-trained towers. Without them both are trained from scratch as `[model]` says.
+///
+/// Every tower can be used frozen. These can be opened, each side by itself: of any dual encoder but a
+/// composed one, the image tower, where it is a vision transformer with square images, and the text tower;
+/// and a sentence encoder (a BERT's directory). Networks of convolutions cannot, such as MobileNetV2 or the
+/// image towers of MobileCLIP. Without `[head]` an open dual encoder stays one of its family; with it the
+/// new model is a composed one, whose folders hold the towers with what they learned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TowersRecipe {
