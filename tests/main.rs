@@ -16,4 +16,5 @@ mod python_client;
 mod real_data;
 mod recall;
 mod support;
+mod training;
 mod wire;

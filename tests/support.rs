@@ -95,7 +95,11 @@ impl Server {
 
     /// As [`Server::start`], with further arguments.
     pub fn start_with(dir: &Path, more: &[&str]) -> Self {
-        let model = mini_model();
+        Self::start_with_model(dir, &mini_model(), more)
+    }
+
+    /// As [`Server::start_with`], with another model.
+    pub fn start_with_model(dir: &Path, model: &Path, more: &[&str]) -> Self {
         let args = ["serve", "--data", "data", "--model", model.to_str().unwrap(), "--listen", "127.0.0.1:0"];
         let args = [&args, more].concat();
         let mut child = diptych(dir, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -14,6 +14,22 @@ use diptych_train::tune;
 const MODEL_HELP: &str =
     "Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub";
 
+// What stands below the options: the long form of a description would blow up their list.
+const TRAIN_HELP: &str = "\
+    A recipe says everything that decides the result: the pairs, the towers, the objective, the \
+    schedule and the seed. What is written is a model directory that every other command takes with \
+    --model. A run that was stopped, however it was, goes on with --resume.";
+const TUNE_HELP: &str = "\
+    The model itself stays as it is: a small layer is trained on top of each of its towers, and what \
+    is written is a new model directory. Some pairs are held out; training ends when those are found \
+    no better, the best step is kept, and a model that is no better than before is not written.";
+const EVAL_HELP: &str = "\
+    Beside every number stand its 95 % interval, what a random order would give, and what the same \
+    model gives when the pairs are shuffled. docs/evaluation.md says what each number means.";
+const CLASSIFY_HELP: &str = "\
+    Each label becomes one embedding, the mean of those of its prompts, and each image is compared \
+    with all of them. With --truth, prints how well that works instead of what it says.";
+
 /// Cross-modal retrieval: text finds images, images find text.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
@@ -235,41 +251,46 @@ pub struct PhantomArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = TRAIN_HELP)]
 pub struct TrainArgs {
-    /// The recipe; data/recipes has one for each method
+    /// The recipe. data/recipes has one for each method, with comments; start with mini.toml (from
+    /// scratch) or heads.toml (on pre-trained towers)
     #[arg(value_name = "RECIPE.toml")]
     pub recipe: PathBuf,
-    /// Model directory to write
-    #[arg(long, value_name = "MODEL_DIR")]
+    /// Model directory to write, created when absent; the log of the run and its curves go there too
+    #[arg(long, value_name = "OUT")]
     pub out: PathBuf,
-    /// Continue the run that the model directory holds, to the same bits as without the interruption
+    /// Continue the run in OUT from its last checkpoint, if there is one; it ends as if it had never been
+    /// stopped
     #[arg(long)]
     pub resume: bool,
-    /// Discard the run that the model directory holds
+    /// Discard the run and the model in OUT and start from the first step
     #[arg(long, conflicts_with = "resume")]
     pub restart: bool,
-    /// Where features of frozen towers are kept; several runs may share one [default: MODEL_DIR/features]
+    /// Where to keep what frozen towers make of the data; runs over the same data may share it [default:
+    /// OUT/features]
     #[arg(long, env = "DIPTYCH_FEATURES", value_name = "DIR")]
     pub features: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = TUNE_HELP)]
 pub struct TuneArgs {
     #[arg(help = MODEL_HELP, long, env = "DIPTYCH_MODEL", value_name = "MODEL_DIR")]
     pub model: PathBuf,
-    /// Pairs to learn from: a .jsonl file or a folder, as for ingest
-    #[arg(long, value_name = "FILE")]
+    /// Pairs to learn from: a folder of images with same-named .txt files beside them, or a .jsonl file
+    #[arg(long, value_name = "PAIRS")]
     pub pairs: PathBuf,
-    /// Model directory to write
-    #[arg(long, value_name = "MODEL_DIR")]
+    /// Model directory to write, created when absent
+    #[arg(long, value_name = "OUT")]
     pub out: PathBuf,
-    /// Other pairs to validate on, instead of a share of the pairs
-    #[arg(long, value_name = "FILE")]
+    /// Other pairs to hold out, in place of a share of the pairs
+    #[arg(long, value_name = "PAIRS")]
     pub validation: Option<PathBuf>,
-    /// Share of the pairs to hold out for validation
+    /// Share of the pairs that is held out
     #[arg(long, default_value_t = tune::Settings::default().validation_share, value_name = "0..1")]
     pub validation_share: f64,
-    /// Attribute whose records are held out together, such as patient_id
+    /// Attribute whose equal values are held out together, such as patient_id: no patient is on both sides
     #[arg(long, value_name = "ATTRIBUTE")]
     pub group_by: Option<String>,
     /// Width of the adapter's hidden layer
@@ -278,7 +299,7 @@ pub struct TuneArgs {
     /// Passes over the pairs at most; a run without progress ends earlier
     #[arg(long, default_value_t = tune::Settings::default().epochs, value_name = "N")]
     pub epochs: f64,
-    /// Images per step
+    /// Images per step; fewer where there are not twice as many
     #[arg(long, default_value_t = tune::Settings::default().batch_size, value_name = "N")]
     pub batch_size: usize,
     /// Peak learning rate
@@ -290,10 +311,14 @@ pub struct TuneArgs {
     /// Write the model even if it finds the held-out pairs no better than before
     #[arg(long)]
     pub force: bool,
-    /// Discard a run that the model directory holds
+    /// Continue the run in OUT, if there is one; with --force, write what it came to
     #[arg(long)]
+    pub resume: bool,
+    /// Discard the run and the model in OUT and start again
+    #[arg(long, conflicts_with = "resume")]
     pub restart: bool,
-    /// Where features are kept; several runs may share one [default: MODEL_DIR/features]
+    /// Where to keep what the towers make of the data; runs over the same data may share it [default:
+    /// OUT/features]
     #[arg(long, env = "DIPTYCH_FEATURES", value_name = "DIR")]
     pub features: Option<PathBuf>,
 }
@@ -320,9 +345,8 @@ impl MeasureArgs {
     }
 }
 
-/// Beside every number stand its 95 % interval, what a random order would give, and what the same
-/// model gives when the pairs are shuffled. docs/evaluation.md says what each number means.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EVAL_HELP)]
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -355,9 +379,8 @@ pub enum PromptSet {
     Radiology,
 }
 
-/// Each label becomes one embedding, the mean of those of its prompts, and each image is compared with
-/// all of them. With --truth, prints how well that works instead of what it says.
 #[derive(Debug, clap::Args)]
+#[command(after_help = CLASSIFY_HELP)]
 #[command(group = clap::ArgGroup::new("classes").required(true))]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub struct ClassifyArgs {

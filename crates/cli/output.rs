@@ -33,6 +33,18 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// An error with its causes, each said once: many say that of the system in their own words.
+pub fn whole_error(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.is_empty() {
+            true => cause,
+            false if said.contains(&cause) => said,
+            false => format!("{said}: {cause}"),
+        }
+    })
+}
+
 /// The first twelve digits of a model id, enough to tell models apart by eye.
 pub fn short_id(id: &ModelId) -> String {
     id.to_string().chars().take(12).collect()
@@ -51,6 +63,15 @@ pub fn progress_bar(total: Option<u64>, unit: &str) -> ProgressBar {
     };
     bar.set_style(ProgressStyle::with_template(&template).expect("the template is well formed"));
     bar
+}
+
+/// A progress bar on a terminal whose message says all that there is to say; silent elsewhere.
+pub fn bare_bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:20} {msg}").expect("the template is well formed");
+    ProgressBar::new(0).with_style(style)
 }
 
 /// A progress bar over the bytes of one file on a terminal; silent elsewhere.

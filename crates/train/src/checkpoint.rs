@@ -16,7 +16,7 @@ use crate::objective::MixtureState;
 use crate::optimizer::AdamW;
 
 /// Folder of the checkpoint within the output directory; safe to delete after training.
-pub(crate) const FOLDER: &str = "checkpoint";
+pub const FOLDER: &str = "checkpoint";
 const FILE: &str = "state.safetensors";
 
 /// The state of a run between two steps.

@@ -53,7 +53,7 @@ pub enum TrainError {
     },
     /// Training made nothing better.
     #[error(
-        "the trained model finds the held-out pairs no better than before, so that nothing is written; before: {before}; after: {after}; give more pairs, other settings, or write it anyway with --force"
+        "the trained model finds the held-out pairs no better than before, so that nothing is written; before: {before}; after: {after}; give more pairs, change the settings, or write it anyway with --resume --force"
     )]
     NotBetter {
         /// Before the first step.
@@ -99,12 +99,33 @@ pub enum TrainError {
         /// Steps in all.
         steps: u64,
     },
+    /// The output directory holds a model, and no run that could go on.
+    #[error(
+        "{} holds a model, and no run that could be continued; choose another output directory, or replace it with --restart",
+        path.display()
+    )]
+    ModelThere {
+        /// The output directory.
+        path: PathBuf,
+    },
+    /// Another process is training in the output directory.
+    #[error("{} is in use by another run; wait for its end, or choose another output directory", path.display())]
+    InUse {
+        /// The output directory.
+        path: PathBuf,
+    },
+    /// A file stands where a directory is needed.
+    #[error("{} is a file, but a directory is needed there; name another one, or move the file away", path.display())]
+    NotADirectory {
+        /// The file.
+        path: PathBuf,
+    },
     /// An objective cannot be used on this data.
     #[error("{0}")]
     Objective(#[from] crate::objective::ObjectiveError),
     /// The output directory holds the checkpoint of another run.
     #[error(
-        "{} belongs to another run: its {what} differs; choose another output directory, or restart to discard it",
+        "{} belongs to another run: its {what} differs; choose another output directory, or discard that run with --restart",
         path.display()
     )]
     OtherRun {
@@ -114,7 +135,7 @@ pub enum TrainError {
         what: &'static str,
     },
     /// The checkpoint is damaged.
-    #[error("the checkpoint {} is damaged: {reason}; restart to discard it", path.display())]
+    #[error("the checkpoint {} is damaged: {reason}; discard it with --restart", path.display())]
     Checkpoint {
         /// The checkpoint file.
         path: PathBuf,

@@ -20,8 +20,27 @@ use crate::vocabulary::Vocabulary;
 
 /// The feed-forward layer is this many times as wide as the residual stream.
 const MLP_RATIO: usize = 4;
+/// What a composed model calls itself in its configuration.
+const COMPOSED_TYPE: &str = "diptych";
 /// Slots under this name are no part of the towers: what objectives learn.
 pub(crate) const OBJECTIVE: &str = "objective.";
+
+/// Whether a directory holds a model, whole or not, whoever wrote it.
+pub(crate) fn holds_model(out: &Path) -> bool {
+    [WEIGHTS_FILE, CONFIG_FILE].iter().any(|name| out.join(name).exists())
+}
+
+/// Takes away what makes a directory a model. The configuration of a composed one stays: it says which
+/// folders the next may replace.
+pub(crate) fn discard_model(out: &Path) -> Result<(), TrainError> {
+    let config = std::fs::read(out.join(CONFIG_FILE)).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    let composed = config["model_type"] == COMPOSED_TYPE;
+    for name in [WEIGHTS_FILE, CONFIG_FILE].into_iter().filter(|name| *name == WEIGHTS_FILE || !composed) {
+        files::remove(&out.join(name))?;
+    }
+    Ok(())
+}
 
 /// A model trained from scratch, as far as its files go.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! data finds it and a changed picture is never served a stale row. Deliberately absent: what is trained
 //! on the features.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use diptych_core::{PreparedImage, PreparedText};
@@ -28,6 +29,8 @@ const BATCH: usize = 32;
 const VERSION: u8 = 1;
 /// The tensor in a file.
 const TENSOR: &str = "features";
+/// Key of the hash of its bytes in the file's metadata.
+const HASH: &str = "blake3";
 
 /// One row per item, `[n, width]`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -191,23 +194,28 @@ fn kept(
     if let Some(rows) = std::fs::read(&path).ok().and_then(|bytes| read(&bytes, width, count)) {
         return Ok(rows);
     }
+    files::create_folder(folder)?;
     let rows = compute()?;
     debug_assert_eq!(rows.len(), width * count);
     let bytes = to_bytes(&rows);
     let tensor = TensorView::new(Dtype::F32, vec![count, width], &bytes)
-        .and_then(|tensor| safetensors::serialize([(TENSOR, tensor)], None))
+        .and_then(|tensor| safetensors::serialize([(TENSOR, tensor)], Some(hash(&bytes))))
         .map_err(|e| encoding(e.to_string()))?;
-    files::create_folder(folder)?;
-    files::replace(&path, &tensor)?;
+    files::replace_shared(&path, &tensor)?;
     Ok(rows)
+}
+
+fn hash(bytes: &[u8]) -> HashMap<String, String> {
+    HashMap::from([(HASH.to_owned(), blake3::hash(bytes).to_hex().to_string())])
 }
 
 fn read(bytes: &[u8], width: usize, count: usize) -> Option<Vec<f32>> {
     let tensors = SafeTensors::deserialize(bytes).ok()?;
     let tensor = tensors.tensor(TENSOR).ok()?;
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let whole = header.metadata().as_ref() == Some(&hash(tensor.data()));
     let right = tensor.dtype() == Dtype::F32 && tensor.shape() == [count, width];
-    let rows = right.then(|| from_bytes(tensor.data()))?;
-    rows.iter().all(|v| v.is_finite()).then_some(rows)
+    (whole && right).then(|| from_bytes(tensor.data()))
 }
 
 #[cfg(test)]
@@ -233,9 +241,13 @@ mod tests {
         assert_eq!(runs.get(), 2);
         let path = dir.path().join("a.safetensors");
         let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        assert_eq!(get("a.safetensors"), [1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(runs.get(), 3);
+        let mut changed = bytes.clone();
+        changed[bytes.len() - 4] ^= 1;
+        for (runs_now, damaged) in [(3, &bytes[..bytes.len() - 1]), (4, &changed)] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(get("a.safetensors"), [1.0, 2.0, 3.0, 4.0]);
+            assert_eq!(runs.get(), runs_now);
+        }
     }
 
     #[test]

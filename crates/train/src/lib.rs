@@ -24,6 +24,7 @@ mod ops;
 mod optimizer;
 mod params;
 mod product;
+mod ready;
 mod recipe;
 mod report_views;
 mod run;
@@ -35,6 +36,7 @@ mod tower;
 pub mod tune;
 mod vocabulary;
 
+pub use checkpoint::FOLDER as CHECKPOINT_FOLDER;
 pub use curves::CURVES_FILE;
 pub use data::HELD_OUT_FILE;
 pub use error::TrainError;

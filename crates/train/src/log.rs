@@ -83,9 +83,16 @@ impl Log {
         Ok(Self { out: out.to_path_buf(), written: lines.len(), lines })
     }
 
-    /// Adds a line.
+    /// Adds a line. A second look after the same step, as at the end of a run that is continued when it
+    /// was over, says nothing new.
     pub fn push(&mut self, line: Line) {
-        self.lines.push(line);
+        let known = match (self.lines.last(), &line) {
+            (Some(Line::Validation(last)), Line::Validation(look)) => last.step == look.step,
+            _ => false,
+        };
+        if !known {
+            self.lines.push(line);
+        }
     }
 
     /// The last step, if there was one.

@@ -3,19 +3,18 @@
 //! Owns: the order of things, from reading pairs to the last file, checkpoints in between, and which
 //! weights are kept. Deliberately absent: a single step (see `step`) and the numbers within it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::{self, Origin, State};
 use crate::data::{self, Collection, fingerprint};
-use crate::error::{TrainError, io};
+use crate::error::TrainError;
 use crate::exam::{Exam, Validation};
 use crate::features::Desk;
-use crate::files;
 use crate::log::{Line, Log, StepLine, ValidationLine};
 use crate::objective::Mixture;
 use crate::product::Product;
+use crate::ready;
 use crate::recipe::{Keep, Recipe};
 use crate::sampler::{Sampler, Wants};
 use crate::setup::{Setup, setup};
@@ -142,9 +141,9 @@ pub fn train(
     let recipe = &recipe.resolved();
     progress(&Progress::of(Phase::Data, 0, recipe.train.steps));
     let (train, held_out) = data::load(&recipe.data)?;
-    check_size(recipe, &train)?;
+    ready::check(recipe, &train, out)?;
     let steps = recipe.train.steps_over(train.pictures.len());
-    prepare(out, options.resume, steps)?;
+    let _lock = ready::prepare(out, options.resume, steps)?;
     data::list_held_out(&recipe.data, out)?;
     let folder = options.features.clone().unwrap_or_else(|| out.join(FEATURES_FOLDER));
     let mut told = |done, all| progress(&Progress::of(Phase::Features, done, all));
@@ -214,35 +213,6 @@ fn solve(
         first: None,
         validation,
     })
-}
-
-/// Refuses batches that the data cannot fill.
-fn check_size(recipe: &Recipe, train: &Collection) -> Result<(), TrainError> {
-    let (size, found) = (recipe.train.batch_size, train.pictures.len());
-    if found >= size || recipe.closed_form().is_some() {
-        return Ok(());
-    }
-    let reason = format!("is {size}, more than the {found} training images; lower it or add pairs");
-    Err(TrainError::RecipeValue { key: "train.batch_size", reason })
-}
-
-/// Makes the output directory ready for what is to become of a run in it.
-fn prepare(out: &Path, resume: Resume, steps: u64) -> Result<(), TrainError> {
-    files::create_folder(out)?;
-    match resume {
-        Resume::Continue => Ok(()),
-        Resume::Refuse => match checkpoint::step(out)? {
-            None => Ok(()),
-            Some(step) => Err(TrainError::Unfinished { path: out.to_path_buf(), step, steps }),
-        },
-        Resume::Restart => {
-            let folder = out.join(checkpoint::FOLDER);
-            match fs::remove_dir_all(&folder) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &folder)(e)),
-                _ => Ok(()),
-            }
-        }
-    }
 }
 
 /// Everything the loop needs.
@@ -342,6 +312,7 @@ impl Run<'_> {
         refuse_worse: bool,
     ) -> Result<Summary, TrainError> {
         let mut validation = self.look()?;
+        self.log.flush()?;
         let best = self.recipe.train.keep == Keep::Best && !self.trainer.state.best.0.is_empty();
         let weights = match best {
             true => self.trainer.state.best.0.clone(),

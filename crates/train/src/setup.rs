@@ -235,7 +235,10 @@ fn image_side(
             open: None,
         });
     }
-    let checkpoint = checkpoint(path)?;
+    let checkpoint = Checkpoint::open(path).map_err(|e| match ImageTrunk::open(path) {
+        Ok(_) => only_frozen(path, "open_image"),
+        Err(_) => unusable(path, e.to_string()),
+    })?;
     let parts = match &checkpoint.anatomy().vision {
         VisionParts::Vit(parts) => parts,
         VisionParts::Convolutional(name) => {
@@ -293,8 +296,13 @@ fn text_side(
     })
 }
 
-fn checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
-    Checkpoint::open(path).map_err(|e| unusable(path, e.to_string()))
+/// A tower that can be run, but is no half of a dual encoder that could be written again.
+fn only_frozen(path: &Path, key: &str) -> TrainError {
+    let reason = format!(
+        "it is a tower alone, which can only be used frozen; set towers.{key} to \"none\" and put [head] on \
+         it, or take a dual encoder"
+    );
+    unusable(path, reason)
 }
 
 impl From<Open> for tower::Open {

@@ -65,17 +65,24 @@ pub fn recipe(model: &Path, pairs: &Path, settings: &Settings) -> Result<Recipe,
         let reason = format!("is {share}; choose a share between 0 and 1, such as 0.1");
         return Err(TrainError::RecipeValue { key: "validation share", reason });
     }
+    if settings.batch_size < 2 {
+        let reason =
+            format!("is {}; choose 2 at least: the wrong answers are the others", settings.batch_size);
+        return Err(TrainError::RecipeValue { key: "batch size", reason });
+    }
     let held_out = match settings.validation {
         Some(_) => 0,
         None => ((items.len() as f64 * share).round() as usize).max(HELD_OUT_MIN.min(items.len() / 3)).max(1),
     };
     let left = items.len().saturating_sub(held_out);
     if left < 4 {
-        let reason = format!("it has {} records with both image and text; give at least 6", items.len());
+        let found = items.len();
+        let reason =
+            format!("it holds {found} of the records with both image and text, and at least 6 are needed");
         return Err(TrainError::Data { path: pairs.to_path_buf(), reason });
     }
     // Whole groups are held out, which may be some more than asked for.
-    let batch_size = settings.batch_size.clamp(2, (left / 2).max(2));
+    let batch_size = settings.batch_size.min((left / 2).max(2));
     let steps = (settings.epochs * (left / batch_size).max(1) as f64).round().max(1.0) as u64;
     let recipe = Recipe {
         data: DataRecipe {

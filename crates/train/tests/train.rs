@@ -107,8 +107,11 @@ fn a_finished_run_loads_and_has_nothing_left_to_do() {
     assert_eq!((encoder.dim(), encoder.parameters()), (8, summary.parameters as u64));
     assert!((encoder.logit_scale() + summary.temperature.unwrap().ln()).abs() < 1e-5);
     let before = fs::read(out.path().join("model.safetensors")).unwrap();
+    let log = fs::read_to_string(out.path().join(LOG_FILE)).unwrap();
+    assert_eq!(log.matches("\"validation\"").count(), 3, "the last look is written down too: {log}");
     let again = run(out.path(), Resume::Continue).unwrap();
     assert_eq!(again.resumed_at, STEPS);
+    assert_eq!(fs::read_to_string(out.path().join(LOG_FILE)).unwrap(), log);
     assert!(fs::read(out.path().join("model.safetensors")).unwrap() == before);
 }
 
@@ -123,6 +126,18 @@ fn the_checkpoint_of_another_run_is_kept_until_it_is_discarded() {
     let summary = train(&recipe(2), out.path(), &options(Resume::Restart), &mut |_| {}).unwrap();
     assert_eq!(summary.resumed_at, 0);
     assert_eq!(losses(out.path()).len() as u64, STEPS);
+}
+
+#[test]
+fn a_model_without_a_run_is_kept_until_it_is_discarded() {
+    let out = tempfile::tempdir().unwrap();
+    fs::write(out.path().join("model.safetensors"), "somebody's").unwrap();
+    for resume in [Resume::Refuse, Resume::Continue] {
+        let error = run(out.path(), resume).unwrap_err();
+        assert!(matches!(error, TrainError::ModelThere { .. }), "{error}");
+    }
+    assert_eq!(fs::read(out.path().join("model.safetensors")).unwrap(), b"somebody's");
+    run(out.path(), Resume::Restart).unwrap();
 }
 
 #[test]
