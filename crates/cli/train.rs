@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use diptych_train::{
-    CHECKPOINT_FOLDER, CURVES_FILE, FEATURES_FOLDER, HELD_OUT_FILE, LOG_FILE, Phase, Progress, Recipe, Resume,
-    Summary,
-    TrainOptions, tune,
+    CHECKPOINT_FOLDER, CURVES_FILE, FEATURES_FOLDER, HELD_OUT_FILE, LOG_FILE, Phase, Progress, Recipe,
+    Resume, Summary, TrainOptions, tune,
 };
 use indicatif::{HumanDuration, ProgressBar};
 

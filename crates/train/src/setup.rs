@@ -188,7 +188,9 @@ fn pretrained(
     let part = |source: &Path, open, modality| Part { source: source.to_path_buf(), open, modality };
     let product = match recipe.head {
         // Without heads both towers are of one dual encoder.
-        None => Product::Checkpoint(Box::new(checkpoint(image_path)?)),
+        None => Product::Checkpoint(Box::new(
+            Checkpoint::open(image_path).map_err(|e| unusable(image_path, e.to_string()))?,
+        )),
         Some(_) => Product::Composed(Box::new([
             part(image_path, images.open, Modality::Image),
             part(text_path, texts.open, Modality::Text),
@@ -236,7 +238,7 @@ fn image_side(
         });
     }
     let checkpoint = Checkpoint::open(path).map_err(|e| match ImageTrunk::open(path) {
-        Ok(_) => only_frozen(path, "open_image"),
+        Ok(_) => only_frozen(path),
         Err(_) => unusable(path, e.to_string()),
     })?;
     let parts = match &checkpoint.anatomy().vision {
@@ -297,12 +299,10 @@ fn text_side(
 }
 
 /// A tower that can be run, but is no half of a dual encoder that could be written again.
-fn only_frozen(path: &Path, key: &str) -> TrainError {
-    let reason = format!(
-        "it is a tower alone, which can only be used frozen; set towers.{key} to \"none\" and put [head] on \
-         it, or take a dual encoder"
-    );
-    unusable(path, reason)
+fn only_frozen(path: &Path) -> TrainError {
+    let reason = "it is a tower alone, which can only be used frozen; set towers.open_image to \"none\" and \
+                  put [head] on it, or take a dual encoder";
+    unusable(path, reason.to_owned())
 }
 
 impl From<Open> for tower::Open {
