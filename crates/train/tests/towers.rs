@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use common::read_tensors;
 use common::trunks::write_bert_of;
 use diptych_core::{Embedding, Encode};
-use diptych_encoder::{DualEncoder, Family, RgbImage, TextTrunk, WEIGHTS_FILE};
+use diptych_encoder::{DualEncoder, Family, RgbImage, WEIGHTS_FILE};
 use diptych_eval::{Bootstrap, Options, Pairs, evaluate};
 use diptych_train::{Recipe, Summary, TrainOptions, Validation, WeightType, train};
 
@@ -192,27 +192,23 @@ fn towers_of_one_directory_stay_in_one() {
     }
 }
 
-/// A sentence encoder that was opened and is not trained for a single step is still itself.
+/// Before the first step an open sentence encoder gives what the frozen one does.
 #[test]
 fn an_open_sentence_encoder_starts_as_it_is() {
     let towers = Towers::new();
-    let run = |open: &str| {
+    let first = |open: &str| {
         let out = tempfile::tempdir().unwrap();
         let recipe = format!(
             "[towers]\nimage = {:?}\ntext = {:?}\nopen_text = {open}\n\
              [head]\nkind = \"linear\"\ndim = 12\ndropout = 0.0\n\
-             [train]\nsteps = 1\nbatch_size = 8\nwarmup_steps = 0\nlearning_rate = 1e-30\nkeep = \"best\"\n",
+             [train]\nsteps = 1\nbatch_size = 8\nwarmup_steps = 0\nkeep = \"best\"\n",
             towers.path("first"),
             towers.path("bert")
         );
-        let summary = run(&recipe, out.path());
-        let trunk = TextTrunk::open(&out.path().join("text")).unwrap();
-        (summary.first.unwrap(), trunk.digest())
+        run(&recipe, out.path()).first.unwrap()
     };
-    let original = TextTrunk::open(&towers.path("bert")).unwrap().digest();
-    let (frozen, open) = (run("\"none\""), run("\"all\""));
-    assert_eq!((frozen.1, open.1), (original, original));
-    assert_eq!(frozen.0, open.0);
+    let frozen = first("\"none\"");
+    assert_eq!([first("\"all\""), first("1")], [frozen; 2]);
 }
 
 #[test]
@@ -221,7 +217,8 @@ fn a_sentence_encoder_has_no_images_to_open() {
     let out = tempfile::tempdir().unwrap();
     for open in ["\"none\"", "\"all\""] {
         let recipe = format!(
-            "{DATA}[towers]\nboth = {:?}\nopen_image = {open}\nopen_text = \"all\"\n",
+            "{DATA}[towers]\nboth = {:?}\nopen_image = {open}\nopen_text = \"all\"\n\
+             [train]\nsteps = 1\nbatch_size = 8\nwarmup_steps = 0\n",
             towers.path("bert")
         );
         let recipe = Recipe::from_toml(&recipe).unwrap();
