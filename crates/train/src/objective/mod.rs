@@ -250,7 +250,7 @@ impl Objective {
         }
     }
 
-    /// The scalars that are learned beside the towers, in the order that [`Objective::evaluate`] takes.
+    /// The scalars that are learned beside the towers, in the order in which they are taken.
     pub fn scalars(&self) -> Vec<Scalar> {
         each!(self, o => o.scalars(), closed: Vec::new())
     }
