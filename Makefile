@@ -5,7 +5,7 @@ CARGO := . .ci/env && cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test check bench bench-ann bench-encode setup build fmt clippy unit docs
+.PHONY: demo test check bench bench-ann bench-encode bench-train setup build fmt clippy unit docs
 
 demo: setup
 	@[ -x $(TARGET)/release/diptych ] || echo "Building. The first build compiles RocksDB: 20 to 30 minutes on two cores, seconds after that."
@@ -29,6 +29,10 @@ bench-encode:
 bench-ann: setup
 	@command -v python3 >/dev/null || { echo "bench-ann: python3 is missing; the peers are measured by a Python script (3.9 or newer)" >&2; exit 1; }
 	. .ci/env && python3 -B benches/ann/run.py --cache $(TARGET)/bench-ann $(ARGS)
+
+# Trains every objective on phantoms at equal budget; half an hour on two idle cores.
+bench-train: setup build
+	@sh benches/train/objectives.sh $(TARGET)/release/diptych $(TARGET)/bench-train
 
 setup:
 	@.ci/setup

@@ -331,7 +331,7 @@ impl Run<'_> {
         let (scale, bias) = self.trainer.logits(&weights);
         let bytes = product.write(self.out, &self.trainer.model, &weights, scale, bias)?;
         let name = self.out.file_name().map(|name| name.to_string_lossy().into_owned());
-        self.log.draw(&format!("training of {}", name.unwrap_or_default()))?;
+        self.log.draw(&format!("training of {}, step by step", name.unwrap_or_default()))?;
         let steps = self.trainer.state.step;
         let seconds = self.spent.as_secs_f64();
         let settings = &self.recipe.train;
