@@ -257,20 +257,8 @@ pub struct TrainArgs {
     /// scratch) or heads.toml (on pre-trained towers)
     #[arg(value_name = "RECIPE.toml")]
     pub recipe: PathBuf,
-    /// Model directory to write, created when absent; the log of the run and its curves go there too
-    #[arg(long, value_name = "OUT")]
-    pub out: PathBuf,
-    /// Continue the run in OUT from its last checkpoint, if there is one; it ends as if it had never been
-    /// stopped
-    #[arg(long)]
-    pub resume: bool,
-    /// Discard the run and the model in OUT and start from the first step
-    #[arg(long, conflicts_with = "resume")]
-    pub restart: bool,
-    /// Where to keep what frozen towers make of the data; runs over the same data may share it [default:
-    /// OUT/features]
-    #[arg(long, env = "DIPTYCH_FEATURES", value_name = "DIR")]
-    pub features: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -281,9 +269,6 @@ pub struct TuneArgs {
     /// Pairs to learn from: a folder of images with same-named .txt files beside them, or a .jsonl file
     #[arg(long, value_name = "PAIRS")]
     pub pairs: PathBuf,
-    /// Model directory to write, created when absent
-    #[arg(long, value_name = "OUT")]
-    pub out: PathBuf,
     /// Other pairs to hold out, in place of a share of the pairs
     #[arg(long, value_name = "PAIRS")]
     pub validation: Option<PathBuf>,
@@ -311,13 +296,24 @@ pub struct TuneArgs {
     /// Write the model even if it finds the held-out pairs no better than before
     #[arg(long)]
     pub force: bool,
-    /// Continue the run in OUT, if there is one; with --force, write what it came to
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Where a run goes, and what becomes of one that is there.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Model directory to write, created when absent; the log of the run and its curves go there too
+    #[arg(long, value_name = "OUT")]
+    pub out: PathBuf,
+    /// Continue the run in OUT from its last checkpoint, if there is one; it ends as if it had never been
+    /// stopped
     #[arg(long)]
     pub resume: bool,
-    /// Discard the run and the model in OUT and start again
+    /// Discard the run and the model in OUT and start from the first step
     #[arg(long, conflicts_with = "resume")]
     pub restart: bool,
-    /// Where to keep what the towers make of the data; runs over the same data may share it [default:
+    /// Where to keep what frozen towers make of the data; runs over the same data may share it [default:
     /// OUT/features]
     #[arg(long, env = "DIPTYCH_FEATURES", value_name = "DIR")]
     pub features: Option<PathBuf>,

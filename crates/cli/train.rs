@@ -11,17 +11,13 @@ use diptych_train::{
 };
 use indicatif::{HumanDuration, ProgressBar};
 
-use crate::args::{TrainArgs, TuneArgs};
+use crate::args::{RunArgs, TrainArgs, TuneArgs};
 use crate::hub::model_dir;
 use crate::output;
 
 pub fn run(args: &TrainArgs) -> Result<ExitCode> {
     let recipe = Recipe::from_file(&args.recipe)?;
-    let resume = resume(args.resume, args.restart);
-    let options = TrainOptions { resume, features: args.features.clone(), refuse_worse: false };
-    let summary = train(&recipe, &args.out, &options)?;
-    report(&summary, &args.out)?;
-    Ok(ExitCode::SUCCESS)
+    carry_out(&recipe, &args.run, false)
 }
 
 pub fn run_tune(args: &TuneArgs) -> Result<ExitCode> {
@@ -37,19 +33,19 @@ pub fn run_tune(args: &TuneArgs) -> Result<ExitCode> {
         seed: args.seed,
     };
     let recipe = tune::recipe(&model, &args.pairs, &settings)?;
-    let resume = resume(args.resume, args.restart);
-    let options = TrainOptions { resume, features: args.features.clone(), refuse_worse: !args.force };
-    let summary = train(&recipe, &args.out, &options)?;
-    report(&summary, &args.out)?;
-    Ok(ExitCode::SUCCESS)
+    carry_out(&recipe, &args.run, !args.force)
 }
 
-fn resume(resume: bool, restart: bool) -> Resume {
-    match (resume, restart) {
+fn carry_out(recipe: &Recipe, args: &RunArgs, refuse_worse: bool) -> Result<ExitCode> {
+    let resume = match (args.resume, args.restart) {
         (true, _) => Resume::Continue,
         (_, true) => Resume::Restart,
         _ => Resume::Refuse,
-    }
+    };
+    let options = TrainOptions { resume, features: args.features.clone(), refuse_worse };
+    let summary = train(recipe, &args.out, &options)?;
+    report(&summary, &args.out)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Trains with a progress bar; validations are printed above it.

@@ -164,42 +164,49 @@ impl Collection {
     }
 }
 
-/// Training records and held-out records.
-pub(crate) fn load(recipe: &DataRecipe) -> Result<(Collection, Collection), TrainError> {
-    if let Some(PhantomRecipe { cases, seed, validation_cases, validation_seed }) = recipe.phantom {
-        return Ok((phantoms(seed, cases), phantoms(validation_seed, validation_cases)));
-    }
-    let path = recipe.pairs.as_deref().unwrap_or(Path::new(""));
-    let items = read(path)?;
-    let labels = recipe.labels.as_str();
-    if let Some(other) = &recipe.validation {
-        return Ok((collect(items.iter(), labels), collect(read(other)?.iter(), labels)));
-    }
-    let held = held_out(&items, recipe, path)?;
-    let side =
-        |wanted: bool| items.iter().zip(&held).filter(move |(_, held)| **held == wanted).map(|(i, _)| i);
-    Ok((collect(side(false), labels), collect(side(true), labels)))
+/// What a recipe's data comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Data {
+    /// Records to train on.
+    pub train: Collection,
+    /// Records that are held out.
+    pub held_out: Collection,
+    /// The held-out records as they were read, where they were taken from the pairs.
+    taken: Vec<Item>,
 }
 
 /// Name of the list of held-out records within the output directory.
 pub const HELD_OUT_FILE: &str = "held-out.jsonl";
 
-/// Lists the records that a recipe holds out of its pairs, one JSON object per line, so that they can be
-/// evaluated on later. Nothing where they have a file of their own.
-pub(crate) fn list_held_out(recipe: &DataRecipe, out: &Path) -> Result<(), TrainError> {
-    let Some(path) = recipe.pairs.as_deref().filter(|_| recipe.validation.is_none()) else { return Ok(()) };
-    if recipe.validation_pairs == 0 {
-        return Ok(());
+impl Data {
+    /// Lists the records that were held out of the pairs, one JSON object per line, so that they can be
+    /// evaluated on later. Nothing where they have a file of their own.
+    pub fn list_held_out(&self, out: &Path) -> Result<(), TrainError> {
+        if self.taken.is_empty() {
+            return Ok(());
+        }
+        let lines: String = self.taken.iter().map(|item| format!("{}\n", line(item))).collect();
+        files::create_folder(out)?;
+        files::replace(&out.join(HELD_OUT_FILE), lines.as_bytes())
     }
+}
+
+/// Training records and held-out records.
+pub(crate) fn load(recipe: &DataRecipe) -> Result<Data, TrainError> {
+    let apart = |train, held_out| Data { train, held_out, taken: Vec::new() };
+    if let Some(PhantomRecipe { cases, seed, validation_cases, validation_seed }) = recipe.phantom {
+        return Ok(apart(phantoms(seed, cases), phantoms(validation_seed, validation_cases)));
+    }
+    let path = recipe.pairs.as_deref().unwrap_or(Path::new(""));
     let items = read(path)?;
-    let held = held_out(&items, recipe, path)?;
-    let mut lines = String::new();
-    for (item, _) in items.iter().zip(held).filter(|(_, held)| *held) {
-        lines.push_str(&line(item).to_string());
-        lines.push('\n');
+    let labels = recipe.labels.as_str();
+    if let Some(other) = &recipe.validation {
+        return Ok(apart(collect(&items, labels), collect(&read(other)?, labels)));
     }
-    files::create_folder(out)?;
-    files::replace(&out.join(HELD_OUT_FILE), lines.as_bytes())
+    let mut held = held_out(&items, recipe, path)?.into_iter();
+    let (taken, rest): (Vec<Item>, Vec<Item>) =
+        items.into_iter().partition(|_| held.next().expect("a decision for every record"));
+    Ok(Data { train: collect(&rest, labels), held_out: collect(&taken, labels), taken })
 }
 
 /// A record as a line of a source. Its images are named from the root: the list lies elsewhere.
@@ -332,7 +339,7 @@ fn root(parent: &mut [usize], mut at: usize) -> usize {
     at
 }
 
-pub(crate) fn collect<'a>(items: impl Iterator<Item = &'a Item>, labels: &str) -> Collection {
+fn collect(items: &[Item], labels: &str) -> Collection {
     let mut all = Collection::default();
     for item in items {
         let labels = item.attributes.get(labels).map(label_set).unwrap_or_default();
@@ -372,7 +379,7 @@ mod tests {
     fn pairs_from_disk_are_those_from_memory() {
         let (_dir, recipe) = on_disk(12);
         let preprocessing = Preprocessing::for_training(32, CLIP_MEAN, CLIP_STD);
-        let (collection, held_out) = load(&recipe).unwrap();
+        let Data { train: collection, held_out, .. } = load(&recipe).unwrap();
         assert_eq!(held_out.records.len(), 0);
         let memory = phantoms(3, 12);
         assert_eq!((&collection.records, &collection.record_of), (&memory.records, &memory.record_of));
@@ -388,7 +395,7 @@ mod tests {
         let (_dir, recipe) = on_disk(12);
         let all = phantoms(3, 12).records;
         let recipe = DataRecipe { validation_pairs: 3, ..recipe };
-        let (train, held_out) = load(&recipe).unwrap();
+        let Data { train, held_out, .. } = load(&recipe).unwrap();
         let records = |chosen: &[usize]| chosen.iter().map(|&i| all[i].clone()).collect::<Vec<_>>();
         assert_eq!(held_out.records, records(&[3, 7, 11]));
         assert_eq!(train.records, records(&[0, 1, 2, 4, 5, 6, 8, 9, 10]));
@@ -421,14 +428,15 @@ mod tests {
             group_by: Some("patient".to_owned()),
             ..DataRecipe::default()
         };
-        let (train, held_out) = load(&recipe).unwrap();
+        let data = load(&recipe).unwrap();
+        let Data { train, held_out, .. } = &data;
         let texts = |side: &Collection| side.whole_texts().cloned().collect::<Vec<_>>();
-        assert_eq!(texts(&train), ["one", "two", "four", "two"]);
-        assert_eq!(texts(&held_out), ["three", "five"]);
+        assert_eq!(texts(train), ["one", "two", "four", "two"]);
+        assert_eq!(texts(held_out), ["three", "five"]);
         let out = dir.path().join("out");
-        list_held_out(&recipe, &out).unwrap();
-        let listed = collect(read(&out.join(HELD_OUT_FILE)).unwrap().iter(), "labels");
-        assert_eq!(texts(&listed), texts(&held_out), "what is listed can be read as pairs again");
+        data.list_held_out(&out).unwrap();
+        let listed = collect(&read(&out.join(HELD_OUT_FILE)).unwrap(), "labels");
+        assert_eq!(texts(&listed), texts(held_out), "what is listed can be read as pairs again");
         let missing = DataRecipe { group_by: Some("ward".to_owned()), ..recipe };
         let error = load(&missing).unwrap_err().to_string();
         assert!(error.contains("'ward'") && error.contains("line 1"), "{error}");
@@ -441,7 +449,7 @@ mod tests {
         let refused = |recipe: &DataRecipe| load(recipe).unwrap_err().to_string();
         let error = refused(&DataRecipe { validation_pairs: 4, ..recipe.clone() });
         assert!(error.contains("4 records") && error.contains("data.validation_pairs"), "{error}");
-        let (collection, _) = load(&recipe).unwrap();
+        let collection = load(&recipe).unwrap().train;
         let image = dir.path().join("images/phantom-000002.png");
         std::fs::write(&image, &std::fs::read(&image).unwrap()[..900]).unwrap();
         let error = Pixels::of(&collection, &preprocessing).unwrap_err();

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use diptych_core::Modality;
 use rayon::prelude::*;
 
 use crate::head::Head;
@@ -57,13 +58,6 @@ struct Work {
 /// What dropout draws from, and the number of the first sample of a call among those of its batch: what
 /// is left out of a sample does not depend on the piece it is embedded in.
 pub(crate) type Seed = (u64, usize);
-
-/// Which side is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Modality {
-    Image,
-    Text,
-}
 
 /// The towers and heads of a model. It holds no trained parameters: those are passed to every call.
 #[derive(Debug)]
@@ -144,15 +138,12 @@ impl Side {
     ) {
         let tape = &mut work.tape;
         tape.reset();
-        let row = |all: &[f32], width: usize| -> Vec<f32> {
-            chosen.iter().flat_map(|&i| &all[i * width..][..width]).copied().collect()
-        };
+        // Images and rows keep their order, so a chunk is one run of them.
+        let run = |size: usize| chosen[0] * size..(chosen[0] + chosen.len()) * size;
         let x = match (inputs, &self.trunk) {
-            (Inputs::Rows(rows), Trunk::Rows(width)) => tape.input(&row(rows, *width), *width),
+            (Inputs::Rows(rows), Trunk::Rows(width)) => tape.input(&rows[run(*width)], *width),
             (Inputs::Pixels(values), Trunk::Image(tower)) => {
-                // Images keep their order, so a chunk is one run of them.
-                let size = tower.pixels();
-                tower.forward(tape, params, &values[chosen[0] * size..][..chosen.len() * size])
+                tower.forward(tape, params, &values[run(tower.pixels())])
             }
             (Inputs::Tokens(texts), Trunk::Text(tower)) => {
                 let texts: Vec<&[u32]> = chosen.iter().map(|&i| texts[i].as_slice()).collect();

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use diptych_core::Modality;
 use diptych_encoder::anatomy::{Source, VisionParts};
 use diptych_encoder::{Checkpoint, ComposedSide, LoadError, TextCheckpoint, WriteError, write_composed};
 
 use crate::error::{TrainError, unusable};
 use crate::export::Scratch;
-use crate::model::{Modality, Model};
+use crate::model::Model;
 
 /// What a run writes.
 pub(crate) enum Product {
@@ -108,8 +109,8 @@ fn write_parts(
 ) -> Result<u64, TrainError> {
     let tensors = model.layout().collect(trained);
     let [image, text] = stage(parts, out, &tensors)?;
-    let image_side = composed_side(model, trained, &parts[0], image.as_deref(), "image");
-    let text_side = composed_side(model, trained, &parts[1], text.as_deref(), "text");
+    let image_side = composed_side(model, trained, &parts[0], image.as_deref());
+    let text_side = composed_side(model, trained, &parts[1], text.as_deref());
     let bytes = write_composed(out, image_side, text_side, logit_scale, logit_bias)
         .map_err(|e| unusable(out, e.to_string()))?;
     for staged in BTreeSet::from([image, text]).into_iter().flatten() {
@@ -124,9 +125,9 @@ fn composed_side<'a>(
     trained: &[f32],
     part: &'a Part,
     staged: Option<&'a Path>,
-    folder: &'a str,
 ) -> ComposedSide<'a> {
     let head = model.side(part.modality).head().expect("composed models have heads");
+    let folder = part.modality.as_str();
     let prefix = format!("{folder}_head.");
     let slots = model.layout().slots().iter().filter(|slot| slot.name.starts_with(&prefix));
     let values = |span| model.values(span, trained).to_vec();
@@ -145,10 +146,7 @@ fn stage(
     let mut folders = [None, None];
     for (part, staged) in parts.iter().zip(&mut folders) {
         let Some(open) = &part.open else { continue };
-        let folder = out.join(match part.modality {
-            Modality::Image => "image.staged",
-            Modality::Text => "text.staged",
-        });
+        let folder = out.join(format!("{}.staged", part.modality.as_str()));
         let mut learned = tensors.clone();
         learned.retain(|name, _| match together {
             true => parts.iter().filter_map(|part| part.open.as_ref()).any(|open| open.owns(name)),

@@ -140,22 +140,23 @@ pub fn train(
     recipe.validate()?;
     let recipe = &recipe.resolved();
     progress(&Progress::of(Phase::Data, 0, recipe.train.steps));
-    let (train, held_out) = data::load(&recipe.data)?;
-    ready::check(recipe, &train, out)?;
+    let data = data::load(&recipe.data)?;
+    let (train, held_out) = (&data.train, &data.held_out);
+    ready::check(recipe, train, out)?;
     let steps = recipe.train.steps_over(train.pictures.len());
     let _lock = ready::prepare(out, options.resume, steps)?;
-    data::list_held_out(&recipe.data, out)?;
+    data.list_held_out(out)?;
     let folder = options.features.clone().unwrap_or_else(|| out.join(FEATURES_FOLDER));
     let mut told = |done, all| progress(&Progress::of(Phase::Features, done, all));
     let mut desk = Desk { folder: &folder, progress: &mut told };
     if recipe.closed_form().is_some() {
-        return solve(recipe, out, (&train, &held_out), &mut desk);
+        return solve(recipe, out, (train, held_out), &mut desk);
     }
     let mixture = Mixture::new(recipe.objective.clone(), recipe.train.weighting)?;
     let bounds = mixture.scalars();
     let Setup { model, start, scalars, train: (images, texts), held_out: held, product } =
-        setup(recipe, bounds.clone(), &train, &held_out, &mut desk)?;
-    let exam = Exam::new(&held_out, held.0, held.1);
+        setup(recipe, bounds.clone(), train, held_out, &mut desk)?;
+    let exam = Exam::new(held_out, held.0, held.1);
     let origin = Origin {
         recipe: serde_json::to_string(recipe).expect("a recipe is plain numbers and strings"),
         data: format!("{:016x}", fingerprint(&images.fingerprint().to_le_bytes(), train.fingerprint())),
@@ -164,12 +165,12 @@ pub fn train(
     let wants = Wants { second_images: needs.second_images, labels: needs.label_similarity };
     let state = checkpoint::load(out, &origin, model.layout().len())?.unwrap_or_else(|| State::new(start));
     let resumed_at = state.step;
-    let sampler = Sampler::new(&train, &images, &texts, recipe.text.clone(), &recipe.train, wants);
+    let sampler = Sampler::new(train, &images, &texts, recipe.text.clone(), &recipe.train, wants);
     let trainer = Trainer::new(model, mixture, scalars, bounds, state, recipe, steps)?;
     let mut run = Run {
         recipe,
         out,
-        train: &train,
+        train,
         steps,
         origin,
         sampler,

@@ -5,6 +5,7 @@
 //! checkpoint takes the same steps as one that was never interrupted, and there is no generator state
 //! to save. Deliberately absent: reading data (see `data`, `features`) and changing pixels (`augment`).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -157,7 +158,7 @@ impl Images {
     pub fn len(&self) -> usize {
         match self {
             Self::Pixels(pixels, _) => pixels.len(),
-            Self::Features(features, views) => features.rows.len() / features.width / (1 + views),
+            Self::Features(features, _) => features.rows.len() / features.width / self.views(),
         }
     }
 
@@ -199,8 +200,8 @@ impl Images {
                 each.for_each(|(out, &picture)| augment.plain(pixels.image(picture), out));
                 Inputs::Pixels(values)
             }
-            Self::Features(features, views) => {
-                Inputs::Rows(gather(features, pictures.iter().map(|picture| picture * (1 + views))))
+            Self::Features(features, _) => {
+                Inputs::Rows(gather(features, pictures.iter().map(|picture| picture * self.views())))
             }
         }
     }
@@ -216,7 +217,7 @@ impl Images {
             }
             Self::Features(features, views) => {
                 let rows = pictures.iter().zip(rngs);
-                let rows = rows.map(|(picture, rng)| picture * (1 + views) + rng.random_range(0..=*views));
+                let rows = rows.map(|(picture, rng)| picture * self.views() + rng.random_range(0..=*views));
                 Inputs::Rows(gather(features, rows))
             }
         }
@@ -224,18 +225,18 @@ impl Images {
 }
 
 impl Inputs {
-    /// These inputs with others behind them.
-    pub fn joined(&self, others: Option<&Self>) -> Self {
+    /// These inputs with others behind them, where there are others.
+    pub fn joined<'a>(&'a self, others: Option<&Self>) -> Cow<'a, Self> {
+        let Some(others) = others else { return Cow::Borrowed(self) };
         let mut all = self.clone();
         match (&mut all, others) {
-            (_, None) => {}
-            (Self::Pixels(all), Some(Self::Pixels(others))) | (Self::Rows(all), Some(Self::Rows(others))) => {
+            (Self::Pixels(all), Self::Pixels(others)) | (Self::Rows(all), Self::Rows(others)) => {
                 all.extend_from_slice(others);
             }
-            (Self::Tokens(all), Some(Self::Tokens(others))) => all.extend_from_slice(others),
+            (Self::Tokens(all), Self::Tokens(others)) => all.extend_from_slice(others),
             _ => unreachable!("both views of an image are for the same side"),
         }
-        all
+        Cow::Owned(all)
     }
 
     /// A run of samples, of which one takes `size` values.

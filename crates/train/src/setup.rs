@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use diptych_core::Modality;
 use diptych_encoder::anatomy::{Anatomy, VisionParts};
 use diptych_encoder::{
     CLIP_MEAN, CLIP_STD, Checkpoint, ClipConfig, ImageTrunk, Preprocessing, TextCheckpoint, TextTokenizer,
@@ -20,7 +21,7 @@ use crate::error::{TrainError, unusable};
 use crate::export::{self, OBJECTIVE, Scratch};
 use crate::features::{Desk, ViewPlan, of_pictures, of_texts};
 use crate::head::Head;
-use crate::model::{Modality, Model, Side, Trunk};
+use crate::model::{Model, Side, Trunk};
 use crate::objective::Scalar;
 use crate::params::{Init, Layout, Values};
 use crate::product::{OpenTower, Part, Product};

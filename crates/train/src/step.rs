@@ -7,17 +7,21 @@
 use std::ops::Range;
 use std::path::Path;
 
+use diptych_core::Modality;
+
 use crate::checkpoint::State;
 use crate::data::{Collection, Picture};
 use crate::error::TrainError;
+use crate::export::OBJECTIVE;
 use crate::files;
-use crate::model::{Modality, Model};
+use crate::model::Model;
 use crate::objective::{
     LOGIT_SCALE_MAX, Mixed, Mixture, ObjectiveError, Queue, Scalar, Views, momentum_step,
 };
 use crate::optimizer::{Update, clip_factor, learning_rate};
 use crate::recipe::{Recipe, TrainSettings};
 use crate::sampler::{Batch, Inputs, Sampler};
+use crate::setup::{IMAGE_HEAD, TEXT_HEAD};
 
 /// The file in the output directory that lists a batch whose numbers were not finite.
 const FAILED_BATCH_FILE: &str = "failed-batch.txt";
@@ -332,9 +336,8 @@ fn rates(model: &Model, tower_rate: f32, pretrained: bool) -> Vec<f32> {
     let mut rates = vec![1f32; model.layout().len()];
     if pretrained {
         let slots = model.layout().slots().iter().filter(|slot| slot.span.trained());
-        let towers = slots.filter(|slot| {
-            !["image_head.", "text_head.", "objective."].iter().any(|p| slot.name.starts_with(p))
-        });
+        let towers =
+            slots.filter(|slot| ![IMAGE_HEAD, TEXT_HEAD, OBJECTIVE].iter().any(|p| slot.name.starts_with(p)));
         towers.for_each(|slot| slot.span.of_mut(&mut rates).fill(tower_rate));
     }
     rates
@@ -361,7 +364,7 @@ mod tests {
             augment = { shift = 0.0, scale = 0.0, brightness = 0.0, contrast = 0.0, noise = 0.0 }",
         )
         .unwrap();
-        let (train, _) = data::load(&recipe.data).unwrap();
+        let train = data::load(&recipe.data).unwrap().train;
         let mixture = Mixture::new(recipe.objective.clone(), recipe.train.weighting).unwrap();
         let mut desk = Desk { folder: Path::new(""), progress: &mut |_, _| {} };
         let bounds = mixture.scalars();

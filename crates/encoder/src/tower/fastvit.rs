@@ -17,8 +17,8 @@ use serde::Serialize;
 
 pub(crate) use self::loader::is_fastvit;
 use super::convolution::{Depthwise, Excite, Map, means, pointwise, windows};
-use super::in_groups;
 use super::layers::{LayerNorm, Linear};
+use super::one_by_one;
 
 /// Width of an attention head.
 const HEAD_WIDTH: usize = 32;
@@ -95,11 +95,7 @@ impl FastVit {
 
     /// Projected, not normalised: `[images, out]`. Each image is `[3, height, width]`.
     pub(crate) fn forward(&self, images: &[&[f32]]) -> Vec<f32> {
-        in_groups(
-            images,
-            |_| super::GROUP_POSITIONS,
-            |group, threads| group.iter().flat_map(|image| self.image(image, threads)).collect(),
-        )
+        one_by_one(images, |image, threads| self.image(image, threads))
     }
 
     fn image(&self, image: &[f32], threads: Threads) -> Vec<f32> {

@@ -14,8 +14,8 @@ use diptych_kernels::{Activation, Threads};
 use serde::Serialize;
 
 use super::convolution::{Depthwise, Kernel, Map, means, pointwise, windows};
-use super::in_groups;
 use super::layers::Linear;
+use super::one_by_one;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -108,11 +108,7 @@ impl MobileNet {
 
     /// Not normalised: `[images, out]`. Each image is `[3, height, width]`.
     pub(crate) fn forward(&self, images: &[&[f32]]) -> Vec<f32> {
-        in_groups(
-            images,
-            |_| super::GROUP_POSITIONS,
-            |group, threads| group.iter().flat_map(|image| self.image(image, threads)).collect(),
-        )
+        one_by_one(images, |image, threads| self.image(image, threads))
     }
 
     fn image(&self, image: &[f32], threads: Threads) -> Vec<f32> {

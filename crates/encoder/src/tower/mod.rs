@@ -144,6 +144,12 @@ fn in_groups<T: Sync>(
     rows.concat()
 }
 
+/// Runs a network of convolutions over images, each by itself: one has work enough for a core.
+fn one_by_one(images: &[&[f32]], forward: impl Fn(&[f32], Threads) -> Vec<f32> + Sync + Send) -> Vec<f32> {
+    let each = |group: &[&[f32]], threads| group.iter().flat_map(|image| forward(image, threads)).collect();
+    in_groups(images, |_| GROUP_POSITIONS, each)
+}
+
 /// Cuts inputs, in order, into at most `count` groups of nearly equal cost.
 fn divide<'a, T>(inputs: &'a [T], costs: &[usize], count: usize) -> Vec<&'a [T]> {
     let total = costs.iter().sum::<usize>().max(1);

@@ -91,10 +91,5 @@ fn across(views: &Views<'_>, scalars: &[f32], scale: f32, weights: (f64, f64)) -
     let texts = Unit::new(views.texts, views.dim);
     let mut similarity = Similarity::new(&images, &texts, scale);
     let loss = contrast(&mut similarity.logits, views.relation, views.m(), weights);
-    let mut out = Gradients::zeros(views, scalars.len());
-    let d_scale;
-    (out.images, out.texts, d_scale) = similarity.backward();
-    out.scalars.fill(d_scale as f32);
-    out.loss = loss as f32;
-    out
+    similarity.gradients(views, scalars.len(), loss)
 }

@@ -6,6 +6,8 @@
 use diptych_kernels::{Mat, MatMut, dot, matmul, multiversion};
 use rayon::prelude::*;
 
+use super::views::{Gradients, Views};
+
 /// The length of every row, and the rows scaled to unit length. A zero row becomes NaN, which the
 /// trainer reports as a loss that is not finite.
 pub(crate) fn unit_rows(x: &[f32], dim: usize) -> (Vec<f32>, Vec<f32>) {
@@ -98,6 +100,19 @@ impl<'a> Similarity<'a> {
         let d_log_scale = self.left.backward(&mut left, self.scale);
         self.right.backward(&mut right, self.scale);
         (left, right, d_log_scale)
+    }
+}
+
+impl Similarity<'_> {
+    /// What an objective of this one matrix gives back, from its loss and the gradient of the logits; the
+    /// scale is the only scalar, if one is learned.
+    pub fn gradients(&self, views: &Views<'_>, scalars: usize, loss: f64) -> Gradients {
+        let mut out = Gradients::zeros(views, scalars);
+        let d_scale;
+        (out.images, out.texts, d_scale) = self.backward();
+        out.scalars.fill(d_scale as f32);
+        out.loss = loss as f32;
+        out
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Similarity, Unit};
 use super::views::{Gradients, Relation, Views};
-use super::{Bound, LOGIT_SCALE_MAX, Needs, Scalar};
+use super::{Bound, Needs, Scalar, logit_scale};
 
 /// SigLIP (Zhai et al. 2023): `L = -(1/n) sum_ij ln sigmoid(z_ij (t s_ij + b))` over n images, with z = 1
 /// for positives and -1 for negatives; `logit_scale = ln t` and `logit_bias = b` are learned.
@@ -35,19 +35,13 @@ impl Siglip {
     }
 
     pub(super) fn scalars(&self) -> Vec<Scalar> {
-        let scale = Scalar {
-            name: "logit_scale".into(),
-            start: -self.temperature.ln(),
-            low: 0.0,
-            high: LOGIT_SCALE_MAX,
-        };
         let bias = Scalar {
             name: "logit_bias".into(),
             start: self.bias,
             low: -Self::BIAS_MAX,
             high: Self::BIAS_MAX,
         };
-        vec![scale, bias]
+        vec![logit_scale(self.temperature), bias]
     }
 
     pub(super) fn needs(&self) -> Needs {
@@ -63,11 +57,8 @@ impl Siglip {
         let mut scratch = vec![0f32; 2 * m];
         let weight = 1.0 / n as f32;
         questions(&mut similarity.logits, &mut scratch, &mut totals, views.relation, scalars[1], weight);
-        let mut out = Gradients::zeros(views, 2);
-        let d_scale;
-        (out.images, out.texts, d_scale) = similarity.backward();
-        out.loss = (totals[0] / n as f64) as f32;
-        out.scalars = vec![d_scale as f32, totals[1] as f32];
+        let mut out = similarity.gradients(views, 2, totals[0] / n as f64);
+        out.scalars[1] = totals[1] as f32;
         out
     }
 }

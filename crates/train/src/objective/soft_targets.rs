@@ -62,12 +62,7 @@ impl SoftTargets {
         }
         log_sums_and_shares(logits, relation, columns, |log_sum| loss += log_sum);
         subtract(logits, &targets);
-        let mut out = Gradients::zeros(views, scalars.len());
-        let d_scale;
-        (out.images, out.texts, d_scale) = similarity.backward();
-        out.scalars.fill(d_scale as f32);
-        out.loss = loss as f32;
-        out
+        similarity.gradients(views, scalars.len(), loss)
     }
 }
 
