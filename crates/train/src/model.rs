@@ -192,7 +192,8 @@ impl Side {
         let each = self.work.par_iter_mut().zip(&chunks).zip(grads);
         each.for_each(|((work, chosen), grads)| {
             grads[own.clone()].fill(0.0);
-            let d: Vec<f32> = chosen.iter().flat_map(|&i| &d_rows[i * dim..][..dim]).copied().collect();
+            let mut d = Vec::with_capacity(chosen.len() * dim);
+            chosen.iter().for_each(|&i| d.extend_from_slice(&d_rows[i * dim..][..dim]));
             let last = work.last.expect("a forward pass comes first");
             work.tape.backward(last, &d, params, grads);
         });

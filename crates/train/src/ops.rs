@@ -3,10 +3,25 @@
 //! Owns: the gradients of layer norm, activations and softmax, bias and column sums. Each backward is
 //! written by hand for the forward of the kernels crate and checked against finite differences in the
 //! tests of `tape`.
-//! Deliberately absent: matrix products, and which layer follows which (see `tower`).
+//! Deliberately absent: how matrices are multiplied (see the kernels crate), and which layer follows which
+//! (see `tower`).
 
-use diptych_kernels::{Activation, dot, erf, exp, moments, multiversion, tanh};
+use diptych_kernels::{Activation, Mat, MatMut, dot, erf, exp, moments, multiversion, tanh};
 pub(crate) use diptych_kernels::{add_assign, softmax};
+
+/// Nanoseconds that all threads have spent in products.
+#[cfg(test)]
+pub(crate) static PRODUCT_NANOS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// The kernels' product. All of training goes through here, so that a measurement can tell how much of a
+/// step it is.
+pub(crate) fn matmul(c: MatMut<'_>, shape: (usize, usize, usize), a: Mat<'_>, b: Mat<'_>, add: bool) {
+    #[cfg(test)]
+    let start = std::time::Instant::now();
+    diptych_kernels::matmul(c, shape, a, b, add);
+    #[cfg(test)]
+    PRODUCT_NANOS.fetch_add(start.elapsed().as_nanos() as u64, std::sync::atomic::Ordering::Relaxed);
+}
 
 multiversion! {
     /// Adds the gradient of a layer norm to `dx`, given its input `x` and the gradient `dy` of its

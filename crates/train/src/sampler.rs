@@ -264,8 +264,10 @@ impl TextInputs {
     }
 }
 
-fn gather(features: &Features, rows: impl Iterator<Item = usize>) -> Vec<f32> {
-    rows.flat_map(|row| &features.rows[row * features.width..][..features.width]).copied().collect()
+fn gather(features: &Features, rows: impl ExactSizeIterator<Item = usize>) -> Vec<f32> {
+    let mut out = Vec::with_capacity(rows.len() * features.width);
+    rows.for_each(|row| out.extend_from_slice(&features.rows[row * features.width..][..features.width]));
+    out
 }
 
 impl<'a> Sampler<'a> {

@@ -3,10 +3,11 @@
 //! Owns: normalisation with its gradient, and the matrix products of every objective, spread over
 //! threads. Deliberately absent: what is done with the cosines.
 
-use diptych_kernels::{Mat, MatMut, dot, matmul, multiversion};
+use diptych_kernels::{Mat, MatMut, dot, multiversion};
 use rayon::prelude::*;
 
 use super::views::{Gradients, Views};
+use crate::ops::matmul;
 
 /// The length of every row, and the rows scaled to unit length. A zero row becomes NaN, which the
 /// trainer reports as a loss that is not finite.

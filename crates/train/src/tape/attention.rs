@@ -4,11 +4,11 @@
 //! There may be fewer queries than keys: a last block is needed at the pooled positions alone.
 //! Deliberately absent: the projections around it (see `linear`).
 
-use diptych_kernels::{AttentionShape, Mask, Mat, MatMut, Threads, cross_attention, matmul};
+use diptych_kernels::{AttentionShape, Mask, Mat, MatMut, Threads, cross_attention};
 
 use super::buffers::Buffer;
 use super::{Back, Entry, Node, Op, Tape};
-use crate::ops::{softmax, softmax_backward};
+use crate::ops::{matmul, softmax, softmax_backward};
 
 /// Some columns of a node, as many as there are in all heads together, from `first` on.
 #[derive(Debug, Clone, Copy)]

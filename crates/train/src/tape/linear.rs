@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use diptych_kernels::{Mat, MatMut, matmul};
+use diptych_kernels::{Mat, MatMut};
 
 use super::buffers::Buffer;
 use super::{Back, Node, Op, Tape};
-use crate::ops::{add_bias, add_columns, add_to_columns, fill_columns};
+use crate::ops::{add_bias, add_columns, add_to_columns, fill_columns, matmul};
 use crate::params::{Params, Span};
 
 /// The parameters of `y = (x W^T + b) * scale`, W being `[out, input]`.
