@@ -79,6 +79,14 @@ impl Head {
         &self.spec
     }
 
+    /// The layer that it ends with, if that is linear and nothing is added to what it puts out.
+    pub fn last_layer(&self) -> Option<&LinearSpan> {
+        match self.layers.last() {
+            Some((_, Layer::Linear(layer))) if self.spec.residual.is_none() => Some(layer),
+            _ => None,
+        }
+    }
+
     /// The head's output. With `seeds`, one per row, some inputs of its layers are left out.
     pub fn forward(&self, tape: &mut Tape, params: &Params<'_>, x: Node, seeds: Option<&[u64]>) -> Node {
         let (mut x, mut kept) = (x, None);

@@ -6,6 +6,7 @@
 //! Deliberately absent: command line and progress bar, evaluation protocols beyond a quick look at
 //! held-out pairs, and accelerators.
 
+mod align;
 mod augment;
 mod checkpoint;
 mod closed;

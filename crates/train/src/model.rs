@@ -15,7 +15,7 @@ use crate::head::Head;
 use crate::ops::add_assign;
 use crate::params::{Layout, Params, Span};
 use crate::sampler::Inputs;
-use crate::tape::{Node, Tape};
+use crate::tape::{LinearSpan, Node, Tape};
 use crate::tower::{ImageTower, TextTower};
 
 /// Chunks per side at most. Fixed, see above; more than cores, so that unequal chunks even out.
@@ -90,6 +90,17 @@ impl Side {
     /// The head, if there is one.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
+    }
+
+    /// The trained layer that it ends with, if that is linear.
+    pub fn last_layer(&self) -> Option<&LinearSpan> {
+        let layer = match (&self.head, &self.trunk) {
+            (Some(head), _) => head.last_layer(),
+            (None, Trunk::Image(tower)) => tower.last_layer(),
+            (None, Trunk::Text(tower)) => tower.last_layer(),
+            (None, Trunk::Rows(_)) => None,
+        };
+        layer.filter(|layer| layer.trained())
     }
 
     /// Dimensions of the shared space.

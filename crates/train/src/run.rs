@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::align::Aligner;
 use crate::checkpoint::{self, Origin, State};
 use crate::data::{self, Collection, fingerprint};
 use crate::error::TrainError;
@@ -162,10 +163,18 @@ pub fn train(
         data: format!("{:016x}", fingerprint(&images.fingerprint().to_le_bytes(), train.fingerprint())),
     };
     let needs = mixture.needs();
-    let wants = Wants { second_images: needs.second_images, labels: needs.label_similarity };
+    let wants = Wants {
+        second_images: needs.second_images,
+        second_texts: needs.second_texts,
+        labels: needs.label_similarity,
+    };
     let state = checkpoint::load(out, &origin, model.layout().len())?.unwrap_or_else(|| State::new(start));
     let resumed_at = state.step;
     let sampler = Sampler::new(train, &images, &texts, recipe.text.clone(), &recipe.train, wants);
+    let aligner = match mixture.leaves_sides_apart() {
+        true => Some(Aligner::new(&model, train, &images, &texts)?),
+        false => None,
+    };
     let trainer = Trainer::new(model, mixture, scalars, bounds, state, recipe, steps)?;
     let mut run = Run {
         recipe,
@@ -175,6 +184,7 @@ pub fn train(
         origin,
         sampler,
         trainer,
+        aligner,
         exam,
         log: Log::open(out, resumed_at)?,
         spent: Duration::ZERO,
@@ -225,6 +235,7 @@ struct Run<'a> {
     origin: Origin,
     sampler: Sampler<'a>,
     trainer: Trainer,
+    aligner: Option<Aligner<'a>>,
     exam: Option<Exam>,
     log: Log,
     spent: Duration,
@@ -278,11 +289,29 @@ impl Run<'_> {
         patience > 0 && self.trainer.state.stale >= patience
     }
 
+    /// The weights as they are validated and written.
+    fn aligned(&mut self, weights: &[f32]) -> Result<Vec<f32>, TrainError> {
+        match &self.aligner {
+            Some(aligner) => aligner.aligned(&mut self.trainer.model, weights),
+            None => Ok(weights.to_vec()),
+        }
+    }
+
+    fn validation(&mut self, weights: &[f32]) -> Result<Option<Validation>, TrainError> {
+        match &self.exam {
+            Some(exam) => exam.sit(&mut self.trainer.model, weights),
+            None => Ok(None),
+        }
+    }
+
     /// Validates the weights as they are and remembers them if they are the best so far.
     fn look(&mut self) -> Result<Option<Validation>, TrainError> {
-        let Some(exam) = &self.exam else { return Ok(None) };
+        if self.exam.is_none() {
+            return Ok(None);
+        }
         let weights = self.trainer.weights().to_vec();
-        let validation = exam.sit(&mut self.trainer.model, &weights)?;
+        let aligned = self.aligned(&weights)?;
+        let validation = self.validation(&aligned)?;
         if let Some(validation) = validation {
             let state = &mut self.trainer.state;
             self.log.push(Line::Validation(ValidationLine { step: state.step, validation }));
@@ -319,8 +348,9 @@ impl Run<'_> {
             true => self.trainer.state.best.0.clone(),
             false => self.trainer.weights().to_vec(),
         };
-        if best && let Some(exam) = &self.exam {
-            validation = exam.sit(&mut self.trainer.model, &weights)?;
+        let weights = self.aligned(&weights)?;
+        if best {
+            validation = self.validation(&weights)?;
         }
         let first = self.log.first_look().filter(|_| self.recipe.train.keep == Keep::Best);
         if refuse_worse

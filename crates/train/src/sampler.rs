@@ -72,6 +72,8 @@ pub(crate) struct Batch {
     pub second_images: Option<Inputs>,
     /// `m` texts, those of the first image first.
     pub texts: Inputs,
+    /// As many other texts of the same records, as far as they have others; where an objective wants them.
+    pub second_texts: Option<Inputs>,
     /// What image `i` and text `j` are to each other, at `i * m + j`.
     pub relation: Vec<Relation>,
     /// Share of labels that image `i` and text `j` have in common, likewise; empty without labels.
@@ -91,6 +93,8 @@ pub(crate) struct Batch {
 pub(crate) struct Wants {
     /// A second view of every image.
     pub second_images: bool,
+    /// A second text for every text.
+    pub second_texts: bool,
     /// Label similarity.
     pub labels: bool,
 }
@@ -332,9 +336,11 @@ impl<'a> Sampler<'a> {
         let second_images = self.wants.second_images.then(|| self.images.changed(&pictures, &mut rngs));
         let records: Vec<usize> =
             pictures.iter().map(|&picture| self.collection.record_of[picture] as usize).collect();
-        let (mut texts, mut owners) = (Vec::new(), Vec::new());
+        let (mut texts, mut second_texts, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         for (&record, rng) in records.iter().zip(&mut rngs) {
-            let drawn = self.draw(record, rng);
+            let mut drawn =
+                self.draw(record, self.texts_per_image * (1 + usize::from(self.wants.second_texts)), rng);
+            second_texts.extend(drawn.split_off(self.texts_per_image));
             owners.resize(owners.len() + drawn.len(), record);
             texts.extend(drawn);
         }
@@ -346,22 +352,23 @@ impl<'a> Sampler<'a> {
             image_ids: records.iter().map(|&record| u64::from(self.kin[record])).collect(),
             text_ids: owners.iter().map(|&record| u64::from(self.kin[record])).collect(),
             texts: self.texts.inputs.take(&texts),
+            second_texts: self.wants.second_texts.then(|| self.texts.inputs.take(&second_texts)),
             text_numbers: texts,
             pictures,
             seed: self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         }
     }
 
-    /// Texts of a record for one step, no text twice unless there are too few.
-    fn draw(&self, record: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    /// So many texts of a record, none twice unless there are too few.
+    fn draw(&self, record: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
         let views = &self.texts.of_record[record];
-        let mut drawn: Vec<u32> = Vec::with_capacity(self.texts_per_image);
+        let mut drawn: Vec<u32> = Vec::with_capacity(count);
         // A record with fewer texts repeats them: objectives count on as many for each image.
         let mut tries = 0;
-        while drawn.len() < self.texts_per_image {
+        while drawn.len() < count {
             let text = *self.draw_one(views, rng);
             tries += 1;
-            if !drawn.contains(&text) || tries > 8 * self.texts_per_image {
+            if !drawn.contains(&text) || tries > 8 * count {
                 drawn.push(text);
             }
         }
@@ -479,7 +486,7 @@ mod tests {
         let collection = collection();
         let (images, texts) = sides(&collection);
         let sampler = || {
-            let wants = Wants { second_images: true, labels: true };
+            let wants = Wants { second_images: true, second_texts: true, labels: true };
             Sampler::new(&collection, &images, &texts, TextRecipe::default(), &settings(2), wants)
         };
         let (mut one, mut other) = (sampler(), sampler());
@@ -497,10 +504,30 @@ mod tests {
     }
 
     #[test]
+    fn a_second_text_is_another_one_of_the_record_where_there_is_one() {
+        let collection = collection();
+        let (images, texts) = sides(&collection);
+        let wants = Wants { second_texts: true, ..Wants::default() };
+        let mut sampler =
+            Sampler::new(&collection, &images, &texts, TextRecipe::default(), &settings(1), wants);
+        let mut met = 0;
+        for batch in (0..8).map(|number| sampler.batch(number)) {
+            let (first, second) = (rows(&batch.texts), rows(&batch.second_texts.unwrap()));
+            assert_eq!((first.len(), second.len()), (6, 6));
+            for ((picture, first), second) in batch.pictures.iter().zip(first).zip(second) {
+                let own = &texts.of_record[collection.record_of[*picture] as usize];
+                assert!(own.iter().any(|text| *text as usize == second), "a text of another record");
+                met += usize::from(first == second && own.whole.len() > 1);
+            }
+        }
+        assert_eq!(met, 0, "records with several texts met the same one twice");
+    }
+
+    #[test]
     fn own_texts_are_right_and_shared_ones_are_not_wrong() {
         let collection = collection();
         let (images, texts) = sides(&collection);
-        let wants = Wants { second_images: false, labels: true };
+        let wants = Wants { labels: true, ..Wants::default() };
         let mut sampler =
             Sampler::new(&collection, &images, &texts, TextRecipe::default(), &settings(2), wants);
         let batch = sampler.batch(0);

@@ -214,6 +214,7 @@ impl Trainer {
     fn learn(&mut self, batch: &Batch) -> Result<Mixed, Failed> {
         let (n, m) = (batch.pictures.len(), batch.text_numbers.len());
         let images = batch.images.joined(batch.second_images.as_ref());
+        let texts = batch.texts.joined(batch.second_texts.as_ref());
         let needs = self.mixture.needs();
         let mut key = |modality, wanted: bool, inputs: &Inputs| match wanted {
             true => self.model.embed(modality, &self.state.keys, inputs, None),
@@ -227,14 +228,19 @@ impl Trainer {
         let micro = if self.settings.micro_batch == 0 { usize::MAX } else { self.settings.micro_batch };
         let seeds = [batch.seed, !batch.seed];
         let image_pieces = pieces(n * (1 + usize::from(batch.second_images.is_some())), micro);
-        let text_pieces = pieces(m, micro.saturating_mul(texts_per_image));
+        let text_pieces = pieces(
+            m * (1 + usize::from(batch.second_texts.is_some())),
+            micro.saturating_mul(texts_per_image),
+        );
         let image_rows = self.embed(Modality::Image, &images, &image_pieces, seeds[0]);
-        let text_rows = self.embed(Modality::Text, &batch.texts, &text_pieces, seeds[1]);
+        let text_rows = self.embed(Modality::Text, &texts, &text_pieces, seeds[1]);
 
         let dim = self.model.dim();
-        let (first, second) = image_rows.split_at(n * dim);
+        let (first_images, second_images) = image_rows.split_at(n * dim);
+        let (first_texts, second_texts) = text_rows.split_at(m * dim);
         let views = Views {
-            second_images: second,
+            second_images,
+            second_texts,
             key_images: &key_images,
             key_texts: &key_texts,
             image_ids: &batch.image_ids,
@@ -242,13 +248,14 @@ impl Trainer {
             image_queue: self.queues[0].as_ref().map(Queue::view).unwrap_or_default(),
             text_queue: self.queues[1].as_ref().map(Queue::view).unwrap_or_default(),
             label_similarity: &batch.label_similarity,
-            ..Views::pairs(dim, first, &text_rows, &batch.relation)
+            ..Views::pairs(dim, first_images, first_texts, &batch.relation)
         };
         let mixed = self.mixture.evaluate(&views, &self.state.params[self.scalars.clone()])?;
         let g = &mixed.gradients;
         let d_images = [g.images.as_slice(), &g.second_images].concat();
         self.back(Modality::Image, &images, &image_pieces, &d_images, seeds[0]);
-        self.back(Modality::Text, &batch.texts, &text_pieces, &g.texts, seeds[1]);
+        let d_texts = [g.texts.as_slice(), &g.second_texts].concat();
+        self.back(Modality::Text, &texts, &text_pieces, &d_texts, seeds[1]);
         for (grad, d) in self.grads[self.scalars.clone()].iter_mut().zip(&g.scalars) {
             *grad += d;
         }

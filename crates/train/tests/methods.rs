@@ -10,7 +10,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use diptych_core::Encode;
+use diptych_core::{Embedding, Encode};
 use diptych_encoder::{Checkpoint, DualEncoder};
 use diptych_train::{
     FEATURES_FOLDER, Phase, Recipe, Resume, Summary, TrainError, TrainOptions, WeightType, train, tune,
@@ -67,6 +67,67 @@ fn a_batch_in_pieces_teaches_what_the_whole_batch_does() {
         let difference = difference(a.path(), b.path());
         assert!(difference < 2e-4, "weights differ by {difference}");
     }
+}
+
+#[test]
+fn two_views_of_texts_teach_the_text_side_alone() {
+    let out = tempfile::tempdir().unwrap();
+    let simclr = "[train]\nsteps = 4\nbatch_size = 12\nwarmup_steps = 1\nweight_decay = 0.0\nMICRO\n\
+                  [[objective]]\nkind = \"simclr\"\nimages = false\ntexts = true\n";
+    for micro in ["", "micro_batch = 5"] {
+        let recipe = recipe(&format!("{SMALL}{}", simclr.replace("MICRO", micro)));
+        run(&recipe, &out.path().join(format!("after{micro}")));
+    }
+    assert!(difference(&out.path().join("after"), &out.path().join("aftermicro_batch = 5")) < 1e-5);
+    let still = recipe(&format!("{SMALL}{}", simclr.replace("MICRO", "learning_rate = 1e-8")));
+    run(&still, &out.path().join("still"));
+    let (still, after) = (tensors(&out.path().join("still")), tensors(&out.path().join("after")));
+    let moved = |name: &str| still[name].iter().zip(&after[name]).any(|(a, b)| (a - b).abs() > 1e-5);
+    assert!(moved("text_projection.weight") && !moved("visual_projection.weight"));
+}
+
+#[test]
+fn deep_cca_ends_in_one_space_for_both_sides() {
+    let steps = "[train]\nsteps = 20\nbatch_size = 16\nwarmup_steps = 2\nlearning_rate = 3e-4\n\
+                 [[objective]]\nkind = \"dcca\"\ndims = 8\nimage_regularization = 0.1\n\
+                 text_regularization = 0.1\n";
+    let mut deep = recipe(&format!("{HEADS}{steps}"));
+    let phantoms = deep.data.phantom.as_mut().unwrap();
+    (phantoms.cases, phantoms.validation_cases) = (256, 100);
+    deep.train.batch_size = 128;
+    let out = tempfile::tempdir().unwrap();
+    let validation = run(&deep, out.path()).validation.unwrap();
+    // Chance is .1; without a common coordinate system nothing better could be expected.
+    for scores in [validation.text_to_image, validation.image_to_text] {
+        assert!(scores.recall_at_10 > 0.5, "{validation}");
+    }
+    // What was validated is what was written.
+    let model = DualEncoder::load(out.path()).unwrap();
+    let prepared = |case: diptych_phantom::Case| {
+        let path = out.path().join("case.png");
+        case.image.save(&path).unwrap();
+        let image = fs::read(&path).unwrap();
+        (model.prepare_image(&image).unwrap(), model.prepare_text(&case.report).unwrap())
+    };
+    let (images, texts): (Vec<_>, Vec<_>) = (0..40).map(|i| prepared(diptych_phantom::case(9, i))).unzip();
+    let (images, texts) = (model.encode_images(&images).unwrap(), model.encode_texts(&texts).unwrap());
+    let better = |(i, text): (usize, &Embedding)| {
+        let own = text.cosine(&images[i]);
+        images.iter().filter(|image| text.cosine(image) > own).count()
+    };
+    let found = texts.iter().enumerate().map(better).filter(|better| *better < 4).count();
+    assert!(found > 20, "{found} of 40 texts find their image among the first 4");
+
+    let adapter = "[towers]\nboth = \"MINI\"\n[head]\nkind = \"adapter\"\n";
+    let refused = recipe(&format!("{adapter}{steps}"));
+    let error = train(
+        &refused,
+        out.path(),
+        &TrainOptions { resume: Resume::Restart, ..Default::default() },
+        &mut |_| {},
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("objective.dcca") && error.contains("info-nce"), "{error}");
 }
 
 #[test]

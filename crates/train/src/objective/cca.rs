@@ -114,6 +114,27 @@ impl Cca {
         n: usize,
         options: &CcaOptions,
     ) -> Result<Self, ObjectiveError> {
+        Self::solve(images, texts, n, options, true)
+    }
+
+    /// [`Cca::fit`] of features whose mean is left in, for layers without a bias: the mean becomes a
+    /// direction of its own, and all others are free of it.
+    pub(crate) fn fit_through_origin(
+        images: &[f32],
+        texts: &[f32],
+        n: usize,
+        options: &CcaOptions,
+    ) -> Result<Self, ObjectiveError> {
+        Self::solve(images, texts, n, options, false)
+    }
+
+    fn solve(
+        images: &[f32],
+        texts: &[f32],
+        n: usize,
+        options: &CcaOptions,
+        centred: bool,
+    ) -> Result<Self, ObjectiveError> {
         let odd = !images.len().is_multiple_of(n) || !texts.len().is_multiple_of(n);
         if n < 2 || images.is_empty() || texts.is_empty() || odd {
             return Err(failed(format!(
@@ -126,7 +147,9 @@ impl Cca {
             f64::from(options.image_regularization) * mean_variance(images, n),
             f64::from(options.text_regularization) * mean_variance(texts, n),
         ];
-        let c = Canonical::of(images, texts, n, options.dims, regularization)?;
+        let means = [images, texts]
+            .map(|rows| if centred { mean(rows, rows.len() / n) } else { DVector::zeros(rows.len() / n) });
+        let c = Canonical::about(means, images, texts, n, options.dims, regularization)?;
         let scales: Vec<f64> = c.correlations.iter().map(|r| r.powf(f64::from(options.power))).collect();
         Ok(Self {
             image: Affine::new(&c.image_directions, &c.image_mean, &scales),
@@ -165,18 +188,30 @@ pub(super) struct Canonical {
 
 impl Canonical {
     /// Of n >= 2 pairs of rows.
+    pub fn of(
+        images: &[f32],
+        texts: &[f32],
+        n: usize,
+        dims: usize,
+        regularization: [f64; 2],
+    ) -> Result<Self, ObjectiveError> {
+        let means = [images, texts].map(|rows| mean(rows, rows.len() / n));
+        Self::about(means, images, texts, n, dims, regularization)
+    }
+
+    /// [`Canonical::of`], with what is taken for the means of images and texts.
     ///
     /// Instead of the inverse roots, the inverse Cholesky factors are used: they differ by a rotation,
     /// which neither the singular values nor the directions see, and cost a fraction.
-    pub fn of(
+    fn about(
+        [image_mean, text_mean]: [DVector<f64>; 2],
         images: &[f32],
         texts: &[f32],
         n: usize,
         dims: usize,
         [r1, r2]: [f64; 2],
     ) -> Result<Self, ObjectiveError> {
-        let (p, q) = (images.len() / n, texts.len() / n);
-        let (image_mean, text_mean) = (mean(images, p), mean(texts, q));
+        let (p, q) = (image_mean.len(), text_mean.len());
         let cross = |a, a_mean, b, b_mean| covariance(a, a_mean, b, b_mean, n);
         let (s11, (s22, s12)) = rayon::join(
             || cross(images, &image_mean, images, &image_mean),
@@ -350,6 +385,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn through_the_origin_the_mean_is_a_direction_and_the_others_are_free_of_it() {
+        let (images, texts) = constructed(&MIXED);
+        let with_one = |rows: &[f32], width: usize| -> Vec<f32> {
+            rows.chunks(width).flat_map(|row| [row, [1.0].as_slice()].concat()).collect()
+        };
+        let (images, texts) = (with_one(&images, 3), with_one(&texts, 4));
+        let options = CcaOptions { dims: 4, ..exact(0.0) };
+        let cca = Cca::fit_through_origin(&images, &texts, N, &options).unwrap();
+        for (found, expected) in cca.correlations.iter().zip([1.0].into_iter().chain(CORRELATIONS)) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{:?}", cca.correlations);
+        }
+        for side in [cca.image.apply(&images), cca.text.apply(&texts)] {
+            let mean = |i: usize| side.chunks(4).map(|row| row[i]).sum::<f32>() / N as f32;
+            assert!(mean(0).abs() > 0.9 && (1..4).all(|i| mean(i).abs() < 1e-3), "{side:?}");
+        }
+        assert!([cca.image, cca.text].iter().all(|map| map.bias.iter().all(|b| *b == 0.0)));
     }
 
     #[test]

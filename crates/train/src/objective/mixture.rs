@@ -83,6 +83,13 @@ impl Mixture {
     /// Bound of the learned `s_k`.
     const LOG_VARIANCE_MAX: f32 = 10.0;
 
+    /// Whether both sides are brought to agree and yet each keeps coordinates of its own.
+    pub fn leaves_sides_apart(&self) -> bool {
+        let mut objectives = self.terms.iter().map(|term| &term.objective);
+        objectives.clone().any(|o| matches!(o, Objective::Dcca(_)))
+            && !objectives.any(Objective::compares_sides)
+    }
+
     /// A sum of at least one term, each kind at most once.
     ///
     /// # Errors

@@ -281,6 +281,11 @@ impl Objective {
         each!(self, o => o.needs(), closed: Needs::default())
     }
 
+    /// Whether it compares the coordinates of images with those of texts.
+    pub fn compares_sides(&self) -> bool {
+        !matches!(self, Self::SimClr(_) | Self::Moco(_) | Self::Dcca(_))
+    }
+
     /// Whether the loss cannot fall below zero.
     pub fn is_nonnegative(&self) -> bool {
         match self {

@@ -86,7 +86,47 @@ impl LinearSpan {
         Self::new(&weight, &bias, self.scale.map(|scale| scale.cut(first, out)), (out, self.input))
     }
 
-    fn trained(&self) -> bool {
+    /// Replaces W by M W and b by M b among the trained parameters, M being `[out, out]`.
+    ///
+    /// # Panics
+    /// If M has another size, or a part of the layer is frozen.
+    pub fn mapped(&self, trained: &mut [f32], map: &[f32]) {
+        let (out, input) = (self.out, self.input);
+        assert_eq!(map.len(), out * out, "a map of {out} outputs");
+        assert!(
+            self.scale.is_none() && self.weight.iter().all(|piece| piece.span.trained()),
+            "a frozen layer"
+        );
+        let mut old = vec![0f32; out * input];
+        self.places().for_each(|(at, place)| old[at] = trained[place]);
+        let mut new = vec![0f32; out * input];
+        let map = Mat::new(map, out);
+        matmul(MatMut::new(&mut new, input), (out, input, out), map, Mat::new(&old, input), false);
+        self.places().for_each(|(at, place)| trained[place] = new[at]);
+        let old: Vec<f32> = self.biases().flat_map(|(_, bias)| bias.of(trained).to_vec()).collect();
+        if !old.is_empty() {
+            let mut new = vec![0f32; out];
+            matmul(MatMut::new(&mut new, 1), (out, 1, out), map, Mat::new(&old, 1), false);
+            self.biases().for_each(|(at, bias)| {
+                bias.of_mut(trained).copy_from_slice(&new[at..at + bias.len()]);
+            });
+        }
+    }
+
+    /// Where every element of W, row by row, lies among the parameters.
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        let input = self.input;
+        self.pieces().flat_map(move |(first, rows, piece)| {
+            let start = piece.span.range().start;
+            (0..rows * input).map(move |i| {
+                let (row, column) = (i / input, i % input);
+                (first * input + i, start + if piece.transposed { column * rows + row } else { i })
+            })
+        })
+    }
+
+    /// Whether any of its parameters has a gradient.
+    pub fn trained(&self) -> bool {
         self.weight.iter().any(|piece| piece.span.trained()) || self.bias.iter().any(|span| span.trained())
     }
 

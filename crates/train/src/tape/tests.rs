@@ -151,6 +151,21 @@ fn a_linear_layer_multiplies_whatever_it_is_stacked_from() {
 }
 
 #[test]
+fn a_mapped_linear_layer_puts_out_what_the_map_makes_of_its_output() {
+    let mut bench = Bench::new();
+    // Two weights apart from one another, the second stored the other way round, and two biases.
+    let first = piece(bench.span(3 * 5, true));
+    let biases = [bench.span(1, true), bench.span(3, true)];
+    let second = Piece { span: bench.span(5, true), transposed: true };
+    let layer = LinearSpan::new(&[first, second], &biases, None, (4, 5));
+    let (x, map) = (noise(7 * 5, 1), noise(4 * 4, 2));
+    let before = forward(&bench, &x, 5, |tape, p, x| tape.linear(x, &layer, p));
+    let expected = slow_linear(&before, &map, &[0.0; 4], &[1.0; 4], 4);
+    layer.mapped(&mut bench.values.trained, &map);
+    assert_close(&forward(&bench, &x, 5, |tape, p, x| tape.linear(x, &layer, p)), &expected);
+}
+
+#[test]
 fn linear_layers_have_their_gradients() {
     let mut bench = Bench::new();
     let stacked = LinearSpan::new(

@@ -56,6 +56,11 @@ impl ImageTower {
         self.out
     }
 
+    /// The layer that it ends with, if that is linear.
+    pub fn last_layer(&self) -> Option<&LinearSpan> {
+        self.head.last_layer()
+    }
+
     /// Values of one image, `3 * height * width`.
     pub fn pixels(&self) -> usize {
         CHANNELS * self.spec.image.0 * self.spec.image.1

@@ -55,6 +55,11 @@ impl Head {
         Self(parts.iter().map(layer).collect())
     }
 
+    /// The layer that it ends with, if that is linear.
+    pub fn last_layer(&self) -> Option<&LinearSpan> {
+        self.0.last().filter(|(_, activation)| activation.is_none()).map(|(layer, _)| layer)
+    }
+
     pub fn forward(&self, tape: &mut Tape, params: &Params<'_>, mut x: Node) -> Node {
         for (layer, activation) in &self.0 {
             x = tape.linear(x, layer, params);

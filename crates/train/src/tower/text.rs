@@ -9,7 +9,7 @@ use super::Open;
 use super::blocks::{Blocks, Extent};
 use super::spans::{Head, norm, rows};
 use crate::params::{Init, Layout, Params, Span};
-use crate::tape::{NOTHING, Node, NormSpan, Tape};
+use crate::tape::{LinearSpan, NOTHING, Node, NormSpan, Tape};
 
 /// A text tower.
 #[derive(Debug, Clone)]
@@ -47,6 +47,11 @@ impl TextTower {
     /// Dimensions of the shared space.
     pub fn out(&self) -> usize {
         self.out
+    }
+
+    /// The layer that it ends with, if that is linear.
+    pub fn last_layer(&self) -> Option<&LinearSpan> {
+        self.head.last_layer()
     }
 
     /// Embeds texts into rows of the shared space, not yet of unit length. Each is a sequence of ids of
