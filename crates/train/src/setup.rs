@@ -252,6 +252,7 @@ fn image_side(
             return Err(unusable(path, reason));
         }
     };
+    enough_blocks("towers.open_image", recipe.towers.open_image, parts.blocks.len())?;
     let (high, wide) = parts.spec.image;
     if high != wide {
         let reason = format!("it reads images of {high} x {wide}; only square ones can be trained on");
@@ -287,6 +288,7 @@ fn text_side(
         });
     }
     let checkpoint = TextCheckpoint::open(path).map_err(|e| unusable(path, e.to_string()))?;
+    enough_blocks("towers.open_text", recipe.towers.open_text, checkpoint.parts().blocks.len())?;
     Ok(Loaded {
         train: open_texts(train, checkpoint.tokenizer())?,
         held_out: open_texts(held_out, checkpoint.tokenizer())?,
@@ -297,6 +299,17 @@ fn text_side(
         ))),
         open: Some(OpenTower::Text(Box::new(checkpoint))),
     })
+}
+
+/// Refuses to open more blocks than a tower has.
+fn enough_blocks(key: &'static str, open: Open, blocks: usize) -> Result<(), TrainError> {
+    match open {
+        Open::Last(wanted) if wanted > blocks => {
+            let reason = format!("is {wanted}, but the tower has {blocks} blocks; lower it or write \"all\"");
+            Err(TrainError::RecipeValue { key, reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A tower that can be run, but is no half of a dual encoder that could be written again.

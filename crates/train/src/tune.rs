@@ -121,6 +121,22 @@ pub fn recipe(model: &Path, pairs: &Path, settings: &Settings) -> Result<Recipe,
         text: TextRecipe::default(),
         output: OutputRecipe::default(),
     };
-    recipe.validate()?;
+    recipe.validate().map_err(in_words_of_settings)?;
     Ok(recipe)
+}
+
+/// Who tunes has never seen a recipe's keys.
+fn in_words_of_settings(error: TrainError) -> TrainError {
+    match error {
+        TrainError::RecipeValue { key: "train.learning_rate", reason } => {
+            TrainError::RecipeValue { key: "learning rate", reason }
+        }
+        TrainError::RecipeValue { key: "train.epochs", reason } => {
+            TrainError::RecipeValue { key: "epochs", reason }
+        }
+        TrainError::RecipeValue { key: "head.hidden", reason } => {
+            TrainError::RecipeValue { key: "hidden", reason }
+        }
+        other => other,
+    }
 }

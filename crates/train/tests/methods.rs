@@ -258,6 +258,15 @@ fn pairs_that_cannot_be_tuned_on_are_refused_with_the_remedy() {
     assert!(refused(&tune::Settings::default()).contains("at least 6"));
     let wrong = tune::Settings { validation_share: 1.0, ..tune::Settings::default() };
     assert!(refused(&wrong).contains("validation share"));
+    let enough = pairs(dir.path(), 40);
+    for (setting, name) in [
+        (tune::Settings { learning_rate: 0.0, ..tune::Settings::default() }, "`learning rate`"),
+        (tune::Settings { epochs: -1.0, ..tune::Settings::default() }, "`epochs`"),
+        (tune::Settings { hidden: 0, ..tune::Settings::default() }, "`hidden`"),
+    ] {
+        let error = tune::recipe(&mini(), &enough, &setting).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
 }
 
 #[test]
@@ -268,4 +277,11 @@ fn towers_that_cannot_be_used_are_refused_by_name() {
     let error =
         train(&recipe(&format!("{nowhere}{steps}")), out.path(), &TrainOptions::default(), &mut |_| {});
     assert!(error.unwrap_err().to_string().contains("/no/such/model"));
+    for side in ["open_image", "open_text"] {
+        let towers = format!("[towers]\nboth = \"MINI\"\n{side} = 99\n");
+        let error =
+            train(&recipe(&format!("{towers}{steps}")), out.path(), &TrainOptions::default(), &mut |_| {});
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(side) && error.contains("99"), "{error}");
+    }
 }
