@@ -1,0 +1,117 @@
+//! Conditions on attributes.
+
+use diptych_core::{Comparison, Condition, Filter, FilterValue, Number};
+use diptych_proto::v1 as wire;
+use tonic::Status;
+
+use super::refused;
+
+pub(super) fn filter_from_wire(filter: wire::Filter) -> Result<Filter, Status> {
+    Filter::new(condition_from_wire(filter)?).map_err(refused)
+}
+
+/// As deep as the message, whose depth its decoder bounds.
+fn condition_from_wire(filter: wire::Filter) -> Result<Condition, Status> {
+    use wire::filter::Condition as Wire;
+    let list = |list: wire::FilterList| {
+        list.filters.into_iter().map(condition_from_wire).collect::<Result<Vec<_>, Status>>()
+    };
+    let unset = "a filter has no condition; set one of compare, one_of, has, exists, all, any and negation";
+    Ok(match filter.condition.ok_or_else(|| Status::invalid_argument(unset))? {
+        Wire::Compare(wire::AttributeComparison { attribute, operator, value }) => Condition::Compare {
+            comparison: comparison_from_wire(operator, &attribute)?,
+            value: value_from_wire(value.unwrap_or_default(), &attribute)?,
+            attribute,
+        },
+        Wire::OneOf(wire::AttributeIn { attribute, values }) => {
+            let values = values.into_iter().map(|value| value_from_wire(value, &attribute));
+            Condition::In { values: values.collect::<Result<_, _>>()?, attribute }
+        }
+        Wire::Has(wire::AttributeHas { attribute, text }) => Condition::Has { attribute, text },
+        Wire::Exists(attribute) => Condition::Exists { attribute },
+        Wire::All(all) => Condition::All(list(all)?),
+        Wire::Any(any) => Condition::Any(list(any)?),
+        Wire::Negation(inner) => Condition::Not(Box::new(condition_from_wire(*inner)?)),
+    })
+}
+
+fn comparison_from_wire(operator: i32, attribute: &str) -> Result<Comparison, Status> {
+    use wire::ComparisonOperator as Wire;
+    match Wire::try_from(operator) {
+        Ok(Wire::Equal) => Ok(Comparison::Equal),
+        Ok(Wire::NotEqual) => Ok(Comparison::NotEqual),
+        Ok(Wire::Less) => Ok(Comparison::Less),
+        Ok(Wire::LessOrEqual) => Ok(Comparison::LessOrEqual),
+        Ok(Wire::Greater) => Ok(Comparison::Greater),
+        Ok(Wire::GreaterOrEqual) => Ok(Comparison::GreaterOrEqual),
+        Ok(Wire::Unspecified) | Err(_) => Err(Status::invalid_argument(format!(
+            "the filter compares attribute '{attribute}' with no known operator; set one such as \
+             COMPARISON_OPERATOR_EQUAL"
+        ))),
+    }
+}
+
+fn value_from_wire(value: wire::FilterValue, attribute: &str) -> Result<FilterValue, Status> {
+    use wire::filter_value::Value;
+    match value.value {
+        Some(Value::StringValue(text)) => Ok(FilterValue::Text(text)),
+        Some(Value::IntegerValue(v)) => Ok(FilterValue::Number(Number::Integer(v))),
+        Some(Value::FloatValue(v)) => Ok(FilterValue::Number(Number::Float(v))),
+        Some(Value::BoolValue(v)) => Ok(FilterValue::Bool(v)),
+        None => Err(Status::invalid_argument(format!(
+            "the filter compares attribute '{attribute}' with no value; set one"
+        ))),
+    }
+}
+
+/// A filter for the wire.
+pub fn filter_to_wire(filter: &Filter) -> wire::Filter {
+    condition_to_wire(filter.condition())
+}
+
+fn condition_to_wire(condition: &Condition) -> wire::Filter {
+    use wire::filter::Condition as Wire;
+    let list = |all: &[Condition]| wire::FilterList { filters: all.iter().map(condition_to_wire).collect() };
+    let condition = match condition {
+        Condition::Compare { attribute, comparison, value } => Wire::Compare(wire::AttributeComparison {
+            attribute: attribute.clone(),
+            operator: comparison_to_wire(*comparison) as i32,
+            value: Some(value_to_wire(value)),
+        }),
+        Condition::In { attribute, values } => Wire::OneOf(wire::AttributeIn {
+            attribute: attribute.clone(),
+            values: values.iter().map(value_to_wire).collect(),
+        }),
+        Condition::Has { attribute, text } => {
+            Wire::Has(wire::AttributeHas { attribute: attribute.clone(), text: text.clone() })
+        }
+        Condition::Exists { attribute } => Wire::Exists(attribute.clone()),
+        Condition::All(all) => Wire::All(list(all)),
+        Condition::Any(any) => Wire::Any(list(any)),
+        Condition::Not(inner) => Wire::Negation(Box::new(condition_to_wire(inner))),
+    };
+    wire::Filter { condition: Some(condition) }
+}
+
+fn comparison_to_wire(comparison: Comparison) -> wire::ComparisonOperator {
+    use wire::ComparisonOperator as Wire;
+    match comparison {
+        Comparison::Equal => Wire::Equal,
+        Comparison::NotEqual => Wire::NotEqual,
+        Comparison::Less => Wire::Less,
+        Comparison::LessOrEqual => Wire::LessOrEqual,
+        Comparison::Greater => Wire::Greater,
+        Comparison::GreaterOrEqual => Wire::GreaterOrEqual,
+    }
+}
+
+fn value_to_wire(value: &FilterValue) -> wire::FilterValue {
+    use wire::filter_value::Value;
+    let value = match value {
+        FilterValue::Text(text) => Value::StringValue(text.clone()),
+        FilterValue::Number(Number::Integer(v)) => Value::IntegerValue(*v),
+        FilterValue::Number(Number::Float(v)) => Value::FloatValue(*v),
+        FilterValue::Bool(v) => Value::BoolValue(*v),
+    };
+    wire::FilterValue { value: Some(value) }
+}

@@ -1,0 +1,158 @@
+//! Records, their parts and attributes, and what became of writes.
+
+use std::ops::Range;
+
+use diptych_core::{AttributeValue, Attributes, CollectionName, Part, PartRef, TextPart};
+use diptych_engine::{NewImage, NewRecord, Outcome, PutMode, StoredRecord, Written};
+use diptych_proto::v1 as wire;
+use tonic::Status;
+
+use super::{collection_from_wire, key_from_wire, part_ref_to_wire};
+
+pub(super) fn part_to_wire(part_ref: PartRef, part: Option<&Part>) -> wire::Part {
+    use wire::part::Content;
+    let content = part.map(|part| match part {
+        Part::Image(image) => Content::Image(wire::ImagePart {
+            source: image.source.clone(),
+            digest: image.digest.0.to_vec(),
+            width: image.width,
+            height: image.height,
+        }),
+        Part::Text(text) => Content::Text(text_to_wire(part_ref, text)),
+    });
+    wire::Part { r#ref: Some(part_ref_to_wire(part_ref)), content }
+}
+
+/// A chunk for itself, with its place; a whole text with the places of its chunks.
+fn text_to_wire(part_ref: PartRef, text: &TextPart) -> wire::TextPart {
+    let span = |range: Range<usize>| {
+        let offset = |at| u32::try_from(at).expect("a text has at most TEXT_BYTES_MAX bytes");
+        wire::TextSpan { start: offset(range.start), end: offset(range.end) }
+    };
+    let truncated_tokens = text.truncated_tokens;
+    match part_ref.chunk.and_then(|n| text.chunk(n)) {
+        Some(range) => wire::TextPart {
+            text: text.text[range.clone()].to_owned(),
+            truncated_tokens,
+            span: Some(span(range)),
+            chunks: Vec::new(),
+        },
+        None => wire::TextPart {
+            text: text.text.clone(),
+            truncated_tokens,
+            span: None,
+            chunks: (0..).map_while(|n| text.chunk(n)).map(span).collect(),
+        },
+    }
+}
+
+pub(crate) fn record_to_wire(stored: StoredRecord) -> wire::Record {
+    let record = stored.record;
+    wire::Record {
+        key: record.key().to_string(),
+        parts: record.whole_parts().map(|(part_ref, part)| part_to_wire(part_ref, Some(part))).collect(),
+        attributes: attributes_to_wire(record.attributes()),
+        seq: stored.seq,
+    }
+}
+
+/// Attributes for the wire.
+pub fn attributes_to_wire(
+    attributes: &Attributes,
+) -> std::collections::HashMap<String, wire::AttributeValue> {
+    use wire::attribute_value::Value;
+    let value = |value: &AttributeValue| match value {
+        AttributeValue::String(s) => Value::StringValue(s.clone()),
+        AttributeValue::List(items) => Value::ListValue(wire::StringList { values: items.clone() }),
+        AttributeValue::Integer(v) => Value::IntegerValue(*v),
+        AttributeValue::Float(v) => Value::FloatValue(*v),
+        AttributeValue::Bool(v) => Value::BoolValue(*v),
+    };
+    attributes
+        .iter()
+        .map(|(name, v)| (name.clone(), wire::AttributeValue { value: Some(value(v)) }))
+        .collect()
+}
+
+/// Attributes of the wire.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` naming an attribute whose value is not set.
+pub fn attributes_from_wire(
+    attributes: std::collections::HashMap<String, wire::AttributeValue>,
+) -> Result<Attributes, Status> {
+    use wire::attribute_value::Value;
+    attributes
+        .into_iter()
+        .map(|(name, value)| {
+            let value = match value.value {
+                Some(Value::StringValue(s)) => AttributeValue::String(s),
+                Some(Value::ListValue(list)) => AttributeValue::List(list.values),
+                Some(Value::IntegerValue(v)) => AttributeValue::Integer(v),
+                Some(Value::FloatValue(v)) => AttributeValue::Float(v),
+                Some(Value::BoolValue(v)) => AttributeValue::Bool(v),
+                None => {
+                    return Err(Status::invalid_argument(format!(
+                        "attribute '{name}' has no value; set one or leave the attribute out"
+                    )));
+                }
+            };
+            Ok((name, value))
+        })
+        .collect()
+}
+
+pub(crate) fn ingest_from_wire(
+    item: wire::IngestRequest,
+) -> Result<(CollectionName, PutMode, NewRecord), Status> {
+    let mode = match wire::WriteMode::try_from(item.mode) {
+        Ok(wire::WriteMode::Unspecified | wire::WriteMode::Upsert) => PutMode::Upsert,
+        Ok(wire::WriteMode::Insert) => PutMode::InsertOnly,
+        Err(_) => {
+            return Err(Status::invalid_argument(format!(
+                "mode {} is unknown; use WRITE_MODE_UPSERT or WRITE_MODE_INSERT",
+                item.mode
+            )));
+        }
+    };
+    let images = item.images.into_iter().map(|i| NewImage { bytes: i.data, source: i.source }).collect();
+    let record = NewRecord {
+        key: key_from_wire(item.key)?,
+        images,
+        texts: item.texts,
+        attributes: attributes_from_wire(item.attributes)?,
+    };
+    Ok((collection_from_wire(item.collection)?, mode, record))
+}
+
+pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestResponse {
+    let outcome = match written.outcome {
+        Outcome::Created => wire::WriteOutcome::Created,
+        Outcome::Updated => wire::WriteOutcome::Updated,
+        Outcome::Unchanged => wire::WriteOutcome::Unchanged,
+        Outcome::Deleted | Outcome::NotFound | Outcome::AlreadyExists => wire::WriteOutcome::Unspecified,
+    };
+    wire::IngestResponse {
+        key,
+        outcome: outcome as i32,
+        error: None,
+        truncated_tokens: small(written.texts.truncated_tokens),
+        split_texts: small(written.texts.split),
+        text_chunks: small(written.texts.chunks),
+        truncated_texts: small(written.texts.truncated),
+    }
+}
+
+/// A count of one record, which its bounds keep far below this one.
+fn small(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn ingest_error(key: String, status: &Status) -> wire::IngestResponse {
+    wire::IngestResponse {
+        key,
+        outcome: wire::WriteOutcome::Unspecified as i32,
+        error: Some(wire::ItemError { code: status.code() as i32, message: status.message().to_owned() }),
+        ..wire::IngestResponse::default()
+    }
+}
