@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use diptych_core::{CollectionName, Filter, Key, Modality};
+use diptych_core::{CollectionName, Filter, Key, Target};
 use diptych_encoder::Precision;
 use diptych_engine::RecallOptions;
 use diptych_eval::Bootstrap;
@@ -26,6 +26,11 @@ const TUNE_HELP: &str = "\
 const EVAL_HELP: &str = "\
     Beside every number stand its 95 % interval, what a random order would give, and what the same \
     model gives when the pairs are shuffled. docs/evaluation.md says what each number means.";
+const SEARCH_HELP: &str = "\
+    A term with - in front is looked away from. An argument that ends like an image file, or begins \
+    with ./, ../ or /, is one; everything else is words. The second number of a hit is its relevance, \
+    the probability that it is a match, learned from the collection's own pairs of images and texts; \
+    a collection with too few shows none.";
 const CLASSIFY_HELP: &str = "\
     Each label becomes one embedding, the mean of those of its prompts, and each image is compared \
     with all of them. With --truth, prints how well that works instead of what it says.";
@@ -183,9 +188,13 @@ pub struct IndexArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("query").required(true))]
+#[command(group = clap::ArgGroup::new("query").required(true).multiple(true), after_help = SEARCH_HELP)]
 pub struct SearchArgs {
-    /// Search by words
+    /// What to look for: words, image files, key:NAME for a stored record; joined by + and -, each with
+    /// a weight in front if it is not 1: "2:golden retriever" + ./pool.jpg - fruit
+    #[arg(group = "query", value_name = "TERM")]
+    pub terms: Vec<String>,
+    /// Search by words, taken as they are
     #[arg(long, group = "query", value_name = "T")]
     pub text: Option<String>,
     /// Search by an image file
@@ -194,9 +203,28 @@ pub struct SearchArgs {
     /// Search by a stored record
     #[arg(long, group = "query", value_parser = key, value_name = "KEY")]
     pub key: Option<Key>,
-    /// What to find: image or text
-    #[arg(long)]
-    pub target: Modality,
+    /// What to find: image, text or both
+    #[arg(long, default_value = "both", value_parser = target, value_name = "image|text|both")]
+    pub target: Target,
+    /// Only hits that are a match with at least this probability, such as 0.5
+    #[arg(long, value_parser = share, value_name = "0..1")]
+    pub min_relevance: Option<f64>,
+    /// Leave out records with the same value of this attribute as a record searched by: with --key,
+    /// the other studies of a patient
+    #[arg(long, value_name = "ATTRIBUTE")]
+    pub exclude_same: Option<String>,
+    /// Show only the best of the records with the same value of this attribute
+    #[arg(long, value_name = "ATTRIBUTE")]
+    pub group_by: Option<String>,
+    /// Show only the best of records whose parts have at least this cosine, such as 0.98
+    #[arg(long, value_parser = share, value_name = "0..1")]
+    pub collapse: Option<f64>,
+    /// How much a hit has to differ from those before it
+    #[arg(long, value_parser = share, value_name = "0..1")]
+    pub diversity: Option<f64>,
+    /// The page behind the one that gave this token, of the same search (with --server)
+    #[arg(long, requires = "server", value_name = "TOKEN")]
+    pub page_token: Option<String>,
     /// Hits wanted, 1 to 1000
     #[arg(short, long, default_value_t = 10)]
     pub k: u64,
@@ -442,6 +470,13 @@ fn collection(name: &str) -> Result<CollectionName, String> {
 
 fn key(key: &str) -> Result<Key, String> {
     Key::new(key).map_err(|e| e.to_string())
+}
+
+fn target(target: &str) -> Result<Target, String> {
+    match target {
+        "both" => Ok(Target::Both),
+        one => one.parse().map(Target::Only).map_err(|_| "use image, text or both".to_owned()),
+    }
 }
 
 fn share(share: &str) -> Result<f64, String> {

@@ -20,6 +20,7 @@ mod search;
 mod serve;
 mod sources;
 mod stats;
+mod terms;
 mod train;
 mod verify;
 

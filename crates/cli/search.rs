@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use diptych_core::{Modality, Query, QuerySource};
+use anyhow::Result;
+use diptych_core::{Modality, Query, QuerySource, Shape, Target, Term};
 use diptych_engine::{EngineOptions, Found, IndexKind};
 use diptych_proto::v1 as wire;
 use diptych_server::{
@@ -14,58 +14,95 @@ use diptych_server::{
 use serde_json::{Map, Value, json};
 
 use crate::args::SearchArgs;
-use crate::{local, output, remote, sources};
+use crate::{local, output, remote, terms};
 
 pub fn run(args: &SearchArgs) -> Result<ExitCode> {
-    let Answer { hits, truncated_tokens, stats } =
-        match (&args.place.data, &args.place.model, &args.place.server) {
-            (Some(data), Some(model), None) => search_here(args, data, model)?,
-            (_, _, Some(server)) => search_there(args, server)?,
-            _ => unreachable!("the parser wants --data and --model, or --server"),
-        };
-    if truncated_tokens > 0 {
+    let answer = match (&args.place.data, &args.place.model, &args.place.server) {
+        (Some(data), Some(model), None) => search_here(args, data, model)?,
+        (_, _, Some(server)) => search_there(args, server)?,
+        _ => unreachable!("the parser wants --data and --model, or --server"),
+    };
+    if answer.truncated_tokens > 0 {
         eprintln!(
             "the query is longer than the model's context: its last {} did not count; shorten it",
-            output::count(truncated_tokens.into(), "token")
+            output::count(answer.truncated_tokens.into(), "token")
         );
     }
-    for note in &stats.notes {
-        eprintln!("the filter: {note}");
+    for note in &answer.stats.notes {
+        eprintln!("note: {note}");
     }
     if args.json {
-        let hits: Vec<Value> = hits.iter().map(Shown::json).collect();
-        let answer =
-            json!({ "hits": hits, "query_truncated_tokens": truncated_tokens, "stats": stats.json() });
-        output::line(&serde_json::to_string_pretty(&answer)?)?;
+        output::line(&serde_json::to_string_pretty(&answer.json())?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if hits.is_empty() && args.filter.is_some() {
-        output::line(&format!("no {} of a record that meets the filter", args.target))?;
-    } else if hits.is_empty() {
-        output::line(&format!("no records with a {} part yet", args.target))?;
-    } else {
-        let width = hits.iter().map(|h| h.key.chars().count()).max().unwrap_or(0).min(40);
-        for (rank, hit) in hits.iter().enumerate() {
-            output::line(&format!(
-                "{:>3}  {:>6.3}  {:<width$}  {}",
-                rank + 1,
-                hit.score,
-                hit.key,
-                hit.summary()
-            ))?;
-        }
+    if !answer.below.is_empty() {
+        output::line(&format!(
+            "no good match: nothing has a relevance of {:.0} % or more; nearest to it:",
+            100.0 * args.min_relevance.unwrap_or(0.0)
+        ))?;
+        print_hits(&answer.below)?;
+    } else if answer.hits.is_empty() {
+        let what = match args.target {
+            Target::Only(modality) => format!("{modality} part"),
+            Target::Both => "part".to_owned(),
+        };
+        output::line(&match args.filter.is_some() {
+            true => format!("no {what} of a record that meets the filter"),
+            false => format!("no records with a {what} yet"),
+        })?;
     }
+    print_hits(&answer.hits)?;
     // Beside the answer, which may go on to another program.
-    eprintln!("{}", stats.summary());
+    eprintln!("{}", answer.stats.summary());
+    if let Some(token) = &answer.next_page_token {
+        eprintln!("more with --page-token {token}");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_hits(hits: &[Shown]) -> Result<()> {
+    let width = hits.iter().map(|h| h.key.chars().count()).max().unwrap_or(0).min(40);
+    let told = hits.iter().any(|hit| hit.relevance.is_some());
+    for (rank, hit) in hits.iter().enumerate() {
+        let relevance = match hit.relevance {
+            Some(relevance) => format!("  {:>4.0} %", 100.0 * relevance),
+            None if told => "        ".to_owned(),
+            None => String::new(),
+        };
+        output::line(&format!(
+            "{:>3}  {:>6.3}{relevance}  {:<width$}  {}",
+            rank + 1,
+            hit.score,
+            hit.key,
+            hit.summary()
+        ))?;
+    }
+    Ok(())
 }
 
 /// What a search found, here or there.
 struct Answer {
     hits: Vec<Shown>,
+    /// The best, where none is relevant enough.
+    below: Vec<Shown>,
+    next_page_token: Option<String>,
     /// Tokens of the query beyond the model's context.
     truncated_tokens: u32,
     stats: Stats,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        let shown = |hits: &[Shown]| hits.iter().map(Shown::json).collect::<Vec<_>>();
+        json!({
+            "hits": shown(&self.hits),
+            "below": shown(&self.below),
+            "no_good_match": self.hits.is_empty() && !self.below.is_empty(),
+            "next_page_token": self.next_page_token,
+            "query_truncated_tokens": self.truncated_tokens,
+            "stats": self.stats.json(),
+        })
+    }
 }
 
 /// What a search did, here or there.
@@ -113,6 +150,10 @@ impl Stats {
 struct Shown {
     key: String,
     score: f32,
+    /// The probability that it is a match.
+    relevance: Option<f64>,
+    /// Its cosines with the terms, where there are several.
+    term_scores: Vec<f32>,
     part: String,
     /// The text that was found; of a long text, the chunk.
     text: Option<String>,
@@ -125,6 +166,12 @@ struct Shown {
 impl Shown {
     fn json(&self) -> Value {
         let mut hit = json!({"key": self.key, "score": self.score, "part": self.part});
+        if let Some(relevance) = self.relevance {
+            hit["relevance"] = json!(relevance);
+        }
+        if !self.term_scores.is_empty() {
+            hit["term_scores"] = json!(self.term_scores);
+        }
         if let Some(text) = &self.text {
             hit["text"] = json!(text);
         }
@@ -158,22 +205,32 @@ impl Shown {
     }
 }
 
-fn source(args: &SearchArgs) -> Result<QuerySource> {
-    match (&args.text, &args.image, &args.key) {
-        (Some(text), ..) => Ok(QuerySource::Text(text.clone())),
-        (_, Some(path), _) => {
-            let bytes = sources::read_image(path).map_err(|reason| anyhow!("{} {reason}", path.display()))?;
-            Ok(QuerySource::Image(bytes))
-        }
-        (.., Some(key)) => Ok(QuerySource::Key { key: key.clone(), part: None }),
-        _ => unreachable!("the parser wants one of --text, --image and --key"),
+/// Everything that was typed, flags first.
+fn terms(args: &SearchArgs) -> Result<Vec<Term>> {
+    let mut terms: Vec<Term> = Vec::new();
+    terms.extend(args.text.iter().map(|text| QuerySource::Text(text.clone()).into()));
+    if let Some(path) = &args.image {
+        terms.push(terms::image(path)?.into());
     }
+    terms.extend(args.key.iter().map(|key| QuerySource::Key { key: key.clone(), part: None }.into()));
+    if !args.terms.is_empty() {
+        terms.extend(terms::parse(&args.terms)?);
+    }
+    Ok(terms)
 }
 
 /// One question does not pay for building a graph: it is answered by the one that is in the files, or by
 /// an exact scan.
 fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Answer> {
-    let mut query = Query::new(source(args)?, args.target, args.k, args.ef)?;
+    let shape = Shape {
+        min_relevance: args.min_relevance,
+        exclude_same: args.exclude_same.clone(),
+        group_by: args.group_by.clone(),
+        collapse: args.collapse.map(|share| share as f32),
+        diversity: args.diversity.map(|share| share as f32),
+        offset: 0,
+    };
+    let mut query = Query::composed(terms(args)?, args.target, args.k, args.ef)?.with_shape(shape)?;
     if let Some(filter) = &args.filter {
         query = query.with_filter(filter.clone());
     }
@@ -190,11 +247,17 @@ fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Answer> {
         times: [outcome.times.encode, outcome.times.search, outcome.times.fetch],
         notes: outcome.notes,
     };
-    let hits = outcome.hits.into_iter().map(shown_here).collect();
-    Ok(Answer { hits, truncated_tokens: outcome.truncated_tokens, stats })
+    let shown = |found: Vec<Found>| found.into_iter().map(shown_here).collect();
+    Ok(Answer {
+        hits: shown(outcome.hits),
+        below: shown(outcome.below),
+        next_page_token: None,
+        truncated_tokens: outcome.truncated_tokens,
+        stats,
+    })
 }
 
-fn shown_here(Found { hit, record }: Found) -> Shown {
+fn shown_here(Found { hit, relevance, term_scores, record }: Found) -> Shown {
     use diptych_core::Part;
     let (text, span, image) = match record.part(hit.part) {
         Some(Part::Text(part)) => {
@@ -208,6 +271,8 @@ fn shown_here(Found { hit, record }: Found) -> Shown {
     Shown {
         key: hit.key.to_string(),
         score: hit.score,
+        relevance,
+        term_scores,
         part: hit.part.to_string(),
         text,
         span,
@@ -221,17 +286,20 @@ fn attributes(attributes: &diptych_core::Attributes) -> Map<String, Value> {
 }
 
 fn search_there(args: &SearchArgs, url: &str) -> Result<Answer> {
-    use wire::search_request::Query as WireQuery;
-    let query = match source(args)? {
-        QuerySource::Text(text) => WireQuery::Text(text),
-        QuerySource::Image(bytes) => WireQuery::Image(bytes),
-        QuerySource::Key { key, .. } => WireQuery::Key(wire::KeyQuery { key: key.to_string(), part: None }),
-        QuerySource::Vector(values) => WireQuery::Vector(wire::Vector { values }),
-    };
     let request = wire::SearchRequest {
         collection: args.place.collection.to_string(),
-        query: Some(query),
-        target: modality_to_wire(args.target),
+        query: None,
+        terms: terms(args)?.into_iter().map(term_to_wire).collect(),
+        target: match args.target {
+            Target::Only(modality) => modality_to_wire(modality),
+            Target::Both => wire::Modality::Unspecified as i32,
+        },
+        min_relevance: args.min_relevance,
+        exclude_same: args.exclude_same.clone().unwrap_or_default(),
+        group_by: args.group_by.clone().unwrap_or_default(),
+        collapse: args.collapse.map(|share| share as f32),
+        diversity: args.diversity.map(|share| share as f32),
+        page_token: args.page_token.clone().unwrap_or_default(),
         // Out of range here is out of range there: the server says what is right.
         k: Some(u32::try_from(args.k).unwrap_or(u32::MAX)),
         ef: args.ef,
@@ -241,9 +309,9 @@ fn search_there(args: &SearchArgs, url: &str) -> Result<Answer> {
     let response = remote::runtime()?.block_on(async {
         remote::connect(url).await?.search(request).await.map_err(|s| remote::failed(&s))
     })?;
-    let wire::SearchResponse { hits, stats } = response.into_inner();
+    let wire::SearchResponse { hits, below, stats, next_page_token, .. } = response.into_inner();
     let stats = stats.unwrap_or_default();
-    let hits = hits.into_iter().map(shown_there).collect::<Result<_>>()?;
+    let shown = |hits: Vec<wire::Hit>| hits.into_iter().map(shown_there).collect::<Result<Vec<Shown>>>();
     let truncated_tokens = stats.truncated_tokens;
     let micros = [stats.encode_micros, stats.search_micros, stats.fetch_micros];
     let stats = Stats {
@@ -254,7 +322,24 @@ fn search_there(args: &SearchArgs, url: &str) -> Result<Answer> {
         times: micros.map(Duration::from_micros),
         notes: stats.notes,
     };
-    Ok(Answer { hits, truncated_tokens, stats })
+    Ok(Answer {
+        hits: shown(hits)?,
+        below: shown(below)?,
+        next_page_token: Some(next_page_token).filter(|token| !token.is_empty()),
+        truncated_tokens,
+        stats,
+    })
+}
+
+fn term_to_wire(term: Term) -> wire::QueryTerm {
+    use wire::query_term::Source;
+    let source = match term.source().clone() {
+        QuerySource::Text(text) => Source::Text(text),
+        QuerySource::Image(bytes) => Source::Image(bytes),
+        QuerySource::Key { key, .. } => Source::Key(wire::KeyQuery { key: key.to_string(), part: None }),
+        QuerySource::Vector(values) => Source::Vector(wire::Vector { values }),
+    };
+    wire::QueryTerm { source: Some(source), weight: Some(term.weight()) }
 }
 
 fn shown_there(hit: wire::Hit) -> Result<Shown> {
@@ -274,6 +359,8 @@ fn shown_there(hit: wire::Hit) -> Result<Shown> {
     Ok(Shown {
         key: hit.key,
         score: hit.score,
+        relevance: hit.relevance,
+        term_scores: hit.term_scores,
         part: format!("{modality}:{}{chunk}", reference.ordinal),
         text,
         span,

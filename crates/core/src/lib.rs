@@ -17,5 +17,5 @@ pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
 pub use filter::{Comparison, Condition, Filter, FilterError, FilterValue, Number};
 pub use part::{Digest, ImagePart, Modality, Part, PartRef, PointId, TextPart};
-pub use query::{Effort, Hit, Query, QueryError, QuerySource};
+pub use query::{Effort, Hit, Query, QueryError, QuerySource, Shape, Target, Term};
 pub use record::{AttributeValue, Attributes, CollectionName, Key, NameError, Record, RecordError};

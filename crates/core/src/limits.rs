@@ -31,3 +31,7 @@ pub const DIM_MAX: usize = 65_536;
 pub const FILTER_DEPTH_MAX: usize = 16;
 /// Most values a filter may name; a condition without one counts as one.
 pub const FILTER_VALUES_MAX: usize = 1_024;
+/// Most terms one query may have.
+pub const TERMS_MAX: usize = 32;
+/// Largest weight of a term, either way.
+pub const WEIGHT_MAX: f32 = 1_000.0;

@@ -1,6 +1,6 @@
 //! What is asked of a collection, and what it answers.
 
-use crate::limits::{EF_MAX, K_MAX};
+use crate::limits::{EF_MAX, K_MAX, TERMS_MAX, WEIGHT_MAX};
 use crate::{Filter, Key, Modality, PartRef};
 
 /// What a search starts from.
@@ -21,14 +21,50 @@ pub enum QuerySource {
     Vector(Vec<f32>),
 }
 
-/// One search: from a source, for the `k` best records by their parts of one modality.
+/// One thing that a search looks for, or away from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Term {
+    source: QuerySource,
+    weight: f32,
+}
+
+/// The modality of the parts that a search finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Parts of this one.
+    Only(Modality),
+    /// Parts of either; put into one order by relevance.
+    Both,
+}
+
+/// One search: from terms, for the `k` best records by their parts of the target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    source: QuerySource,
-    target: Modality,
+    terms: Vec<Term>,
+    target: Target,
     k: usize,
     effort: Effort,
     filter: Option<Filter>,
+    shape: Shape,
+}
+
+/// What becomes of the records that a search finds, before they are answered.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Shape {
+    /// Only records whose relevance is at least this, 0 to 1. The best of the others are answered apart.
+    pub min_relevance: Option<f64>,
+    /// Records that have the same value of this attribute as a record that the query names are left out:
+    /// with a patient's number, the other studies of the same patient.
+    pub exclude_same: Option<String>,
+    /// Of records with the same value of this attribute only the best; those without it stand alone.
+    pub group_by: Option<String>,
+    /// Of records whose parts are at least this similar, a cosine of 0 to 1, only the best.
+    pub collapse: Option<f32>,
+    /// How much a record has to differ from those before it: 0 for not at all, 1 for nothing else
+    /// (maximal marginal relevance, Carbonell and Goldstein 1998).
+    pub diversity: Option<f32>,
+    /// Records that are passed over: those of the pages before.
+    pub offset: usize,
 }
 
 /// How hard a search tries to find the true neighbours.
@@ -65,9 +101,93 @@ pub enum QueryError {
         /// What was asked.
         found: f64,
     },
+    /// No term at all.
+    #[error("the query has no term; give at least one text, image, key or vector to look for")]
+    NoTerm,
+    /// More terms than are taken.
+    #[error("the query has {found} terms; use at most {TERMS_MAX}")]
+    Terms {
+        /// What was given.
+        found: usize,
+    },
+    /// A weight that says nothing.
+    #[error("a term has the weight {found}; use a number other than 0 from -{WEIGHT_MAX} to {WEIGHT_MAX}")]
+    Weight {
+        /// What was given.
+        found: f32,
+    },
+    /// Nothing to look for.
+    #[error("every term is negative: what lies farthest from them is arbitrary; add one to look for")]
+    OnlyNegative,
+    /// A share out of range.
+    #[error("{what} is {found}; use a number from 0 to 1")]
+    Share {
+        /// Which option.
+        what: &'static str,
+        /// What was given.
+        found: f64,
+    },
+    /// An attribute without a name.
+    #[error("{what} names no attribute; name one, or leave it out")]
+    NoAttribute {
+        /// Which option.
+        what: &'static str,
+    },
+    /// A page beyond the last.
+    #[error("the page begins behind {found} records; {K_MAX} can be paged through, so narrow the query")]
+    Offset {
+        /// What was asked.
+        found: usize,
+    },
     /// Two ways of saying the same.
     #[error("both ef and a target recall are given; keep one, the other follows from it")]
     EfAndRecall,
+}
+
+impl Term {
+    /// A term; one with a negative weight is looked away from.
+    ///
+    /// # Errors
+    /// [`QueryError::Weight`] when the weight is 0, not finite or out of bounds.
+    pub fn new(source: QuerySource, weight: f32) -> Result<Self, QueryError> {
+        match weight != 0.0 && weight.abs() <= WEIGHT_MAX {
+            true => Ok(Self { source, weight }),
+            false => Err(QueryError::Weight { found: weight }),
+        }
+    }
+
+    /// What it is.
+    pub fn source(&self) -> &QuerySource {
+        &self.source
+    }
+
+    /// How much it counts.
+    pub fn weight(&self) -> f32 {
+        self.weight
+    }
+}
+
+impl From<QuerySource> for Term {
+    fn from(source: QuerySource) -> Self {
+        Self { source, weight: 1.0 }
+    }
+}
+
+impl From<Modality> for Target {
+    fn from(modality: Modality) -> Self {
+        Self::Only(modality)
+    }
+}
+
+impl Target {
+    /// The modalities that are searched.
+    pub fn modalities(self) -> &'static [Modality] {
+        match self {
+            Self::Only(Modality::Image) => &[Modality::Image],
+            Self::Only(Modality::Text) => &[Modality::Text],
+            Self::Both => &Modality::ALL,
+        }
+    }
 }
 
 impl Query {
@@ -76,12 +196,63 @@ impl Query {
     ///
     /// # Errors
     /// [`QueryError`] when `k` or `ef` is out of range.
-    pub fn new(source: QuerySource, target: Modality, k: u64, ef: Option<u64>) -> Result<Self, QueryError> {
+    pub fn new(
+        source: QuerySource,
+        target: impl Into<Target>,
+        k: u64,
+        ef: Option<u64>,
+    ) -> Result<Self, QueryError> {
+        Self::composed(vec![source.into()], target, k, ef)
+    }
+
+    /// A query of several terms: what is near to the positive ones, by their weights, and not near to
+    /// the negative ones.
+    ///
+    /// # Errors
+    /// As [`Query::new`]; also when there is no term, none that is positive, or too many.
+    pub fn composed(
+        terms: Vec<Term>,
+        target: impl Into<Target>,
+        k: u64,
+        ef: Option<u64>,
+    ) -> Result<Self, QueryError> {
         let in_range = |v: u64, max: usize| usize::try_from(v).ok().filter(|&v| (1..=max).contains(&v));
         let k = in_range(k, K_MAX).ok_or(QueryError::K { found: k })?;
         let ef = ef.map(|ef| in_range(ef, EF_MAX).ok_or(QueryError::Ef { found: ef })).transpose()?;
+        match terms.len() {
+            0 => return Err(QueryError::NoTerm),
+            found if found > TERMS_MAX => return Err(QueryError::Terms { found }),
+            _ if terms.iter().all(|term| term.weight < 0.0) => return Err(QueryError::OnlyNegative),
+            _ => {}
+        }
         let effort = ef.map_or(Effort::Default, Effort::Ef);
-        Ok(Self { source, target, k, effort, filter: None })
+        Ok(Self { terms, target: target.into(), k, effort, filter: None, shape: Shape::default() })
+    }
+
+    /// The same query, whose answer has this shape.
+    ///
+    /// # Errors
+    /// [`QueryError::Share`], [`QueryError::NoAttribute`] or [`QueryError::Offset`].
+    pub fn with_shape(self, shape: Shape) -> Result<Self, QueryError> {
+        let shares = [
+            ("min_relevance", shape.min_relevance),
+            ("collapse", shape.collapse.map(f64::from)),
+            ("diversity", shape.diversity.map(f64::from)),
+        ];
+        for (what, share) in shares {
+            if let Some(found) = share.filter(|share| !(0.0..=1.0).contains(share)) {
+                return Err(QueryError::Share { what, found });
+            }
+        }
+        for (what, name) in [("exclude_same", &shape.exclude_same), ("group_by", &shape.group_by)] {
+            if name.as_ref().is_some_and(String::is_empty) {
+                return Err(QueryError::NoAttribute { what });
+            }
+        }
+        if shape.offset + self.k > K_MAX {
+            return Err(QueryError::Offset { found: shape.offset });
+        }
+        Ok(Self { shape, ..self })
     }
 
     /// The same query, only among records that meet a filter.
@@ -105,14 +276,19 @@ impl Query {
         }
     }
 
-    /// What the search starts from.
-    pub fn source(&self) -> &QuerySource {
-        &self.source
+    /// What the search looks for, and away from.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
     }
 
     /// The modality of the parts that are searched.
-    pub fn target(&self) -> Modality {
+    pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// What becomes of the records found.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// Most hits wanted.
@@ -154,6 +330,41 @@ mod tests {
         assert_eq!(query(1, Some(0)), Err(QueryError::Ef { found: 0 }));
         assert_eq!(query(1, Some(u64::MAX)), Err(QueryError::Ef { found: u64::MAX }));
         assert!(query(K_MAX as u64, Some(EF_MAX as u64)).is_ok());
+    }
+
+    #[test]
+    fn terms_have_a_weight_and_one_at_least_is_looked_for() {
+        let text = || QuerySource::Text("a".into());
+        for found in [0.0, f32::INFINITY, -1e6] {
+            assert_eq!(Term::new(text(), found), Err(QueryError::Weight { found }));
+        }
+        assert!(matches!(Term::new(text(), f32::NAN), Err(QueryError::Weight { .. })));
+        let query = |weights: &[f32]| {
+            let terms = weights.iter().map(|weight| Term::new(text(), *weight).expect("valid")).collect();
+            Query::composed(terms, Target::Both, 5, None)
+        };
+        assert_eq!(query(&[]), Err(QueryError::NoTerm));
+        assert_eq!(query(&[-1.0, -2.0]), Err(QueryError::OnlyNegative));
+        assert_eq!(query(&[1.0; TERMS_MAX + 1]), Err(QueryError::Terms { found: TERMS_MAX + 1 }));
+        assert_eq!(query(&[-1.0, 0.5]).map(|query| query.terms().len()), Ok(2));
+    }
+
+    #[test]
+    fn a_shape_is_made_of_shares_and_names() {
+        let shaped = |shape| {
+            let query = Query::new(QuerySource::Text("a".into()), Modality::Image, 10, None).expect("valid");
+            query.with_shape(shape).map(|_| ())
+        };
+        let (what, found) = ("min_relevance", 1.5);
+        let shape = Shape { min_relevance: Some(found), ..Shape::default() };
+        assert_eq!(shaped(shape), Err(QueryError::Share { what, found }));
+        assert!(shaped(Shape { diversity: Some(f32::NAN), ..Shape::default() }).is_err());
+        let shape = Shape { group_by: Some(String::new()), ..Shape::default() };
+        assert_eq!(shaped(shape), Err(QueryError::NoAttribute { what: "group_by" }));
+        let last = Shape { offset: K_MAX - 10, collapse: Some(0.9), ..Shape::default() };
+        assert_eq!(shaped(last.clone()), Ok(()));
+        let found = K_MAX - 9;
+        assert_eq!(shaped(Shape { offset: found, ..last }), Err(QueryError::Offset { found }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::shelf::INDEX_DIR;
 use crate::space::Space;
 use crate::{
     CacheStats, EncodeThread, EngineError, IndexReport, QueryEmbedding, QueueLimits, RecallOptions,
-    RecallReport, TextCounts, Urgency,
+    RecallReport, RelevanceReport, TextCounts, Urgency,
 };
 
 /// How an engine finds neighbours.
@@ -100,6 +100,8 @@ pub struct Overview {
     pub recall_sample: f64,
     /// The recall of searches, by collection and direction.
     pub recall: Vec<RecallReport>,
+    /// What scores mean, by collection and direction, where that has been learned.
+    pub relevance: Vec<RelevanceReport>,
 }
 
 /// Encodes, stores, indexes and searches. Share it by reference; every method takes `&self`.
@@ -292,6 +294,7 @@ impl Engine {
             query_cache: self.queries.stats(),
             recall_sample: self.recall_sample,
             recall: self.meter.reports(),
+            relevance: self.all_spaces().iter().flat_map(|space| space.relevance_reports()).collect(),
         })
     }
 

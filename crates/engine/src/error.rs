@@ -37,6 +37,21 @@ pub enum EngineError {
         /// Dimensions of the vector.
         found: usize,
     },
+    /// A composed query that comes to nothing.
+    #[error("the terms of the query cancel each other out; drop one, or give them other weights")]
+    Cancelled,
+    /// A least relevance where none can be told.
+    #[error(
+        "how relevant a score from {from} to {to} is cannot be told: the collection has fewer than \
+         {} records that show it, with parts of both kinds; leave min_relevance out",
+        crate::relevance::QUESTIONS_MIN
+    )]
+    NotCalibrated {
+        /// What the query is.
+        from: crate::QueryKind,
+        /// What it searches.
+        to: diptych_core::Modality,
+    },
     /// No such collection.
     #[error("there is no collection '{name}'; {}", existing_collections(.existing))]
     CollectionNotFound {

@@ -60,8 +60,18 @@ pub enum QueryKind {
     Image,
     /// A text, or a stored one.
     Text,
-    /// A vector, of which it is not known what it stands for.
+    /// A vector, of which it is not known what it stands for, or several terms of different kinds.
     Vector,
+}
+
+impl fmt::Display for QueryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Image => "image",
+            Self::Text => "text",
+            Self::Vector => "vector",
+        })
+    }
 }
 
 impl From<Modality> for QueryKind {
@@ -86,12 +96,7 @@ pub struct Direction {
 
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from = match self.from {
-            QueryKind::Image => "image",
-            QueryKind::Text => "text",
-            QueryKind::Vector => "vector",
-        };
-        write!(f, "{from} to {}{}", self.to, if self.filtered { ", filtered" } else { "" })
+        write!(f, "{} to {}{}", self.from, self.to, if self.filtered { ", filtered" } else { "" })
     }
 }
 

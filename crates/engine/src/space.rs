@@ -12,6 +12,7 @@ use diptych_index::{Index, IndexError};
 use diptych_store::{Applied, Collection, Store};
 
 use crate::attributes::AttributeIndex;
+use crate::relevance::Relevance;
 use crate::shelf::{Opening, Shelf};
 use crate::{EngineError, IndexKind};
 
@@ -23,6 +24,8 @@ pub(crate) struct Space {
     pub(crate) collection: Collection,
     /// Loaded as the indexes are, by the first filter.
     pub(crate) attributes: OnceLock<AttributeIndex>,
+    /// What scores mean; learned when first asked for.
+    pub(crate) relevance: Relevance,
     indexes: RwLock<[Option<Arc<Index>>; 2]>,
     /// Writers hold it shared from the store's batch to the index insert; a load holds it alone, so
     /// that it sees each write either in the store or in the index's own update, never in neither.
@@ -42,6 +45,7 @@ impl Space {
             collection,
             read_only: kind == IndexKind::Ready,
             attributes: OnceLock::new(),
+            relevance: Relevance::default(),
             indexes: RwLock::default(),
             gate: RwLock::new(()),
             shelf,

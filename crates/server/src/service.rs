@@ -64,9 +64,15 @@ impl RetrievalService for Retrieval {
         &self,
         request: Request<wire::SearchRequest>,
     ) -> Result<Response<wire::SearchResponse>, Status> {
-        let (collection, query) = convert::search_from_wire(request.into_inner())?;
-        let outcome = self.call(move |engine| engine.search(&collection, &query)).await?;
-        Ok(Response::new(convert::search_to_wire(outcome)))
+        let convert::SearchCall { collection, query, digest } =
+            convert::search_from_wire(request.into_inner())?;
+        let response = self
+            .call(move |engine| {
+                let outcome = engine.search(&collection, &query)?;
+                Ok(convert::search_to_wire(outcome, &query, digest, engine.encoder().model_id()))
+            })
+            .await?;
+        Ok(Response::new(response))
     }
 
     type IngestStream = Pin<Box<dyn Stream<Item = Result<wire::IngestResponse, Status>> + Send>>;

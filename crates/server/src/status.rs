@@ -29,7 +29,9 @@ fn code(error: &EngineError) -> Code {
         | EngineError::Record(_)
         | EngineError::Name(_)
         | EngineError::Source { .. }
+        | EngineError::Cancelled
         | EngineError::Dimension { .. } => Code::InvalidArgument,
+        EngineError::NotCalibrated { .. } => Code::FailedPrecondition,
         EngineError::CollectionNotFound { .. }
         | EngineError::RecordNotFound { .. }
         | EngineError::PartNotFound { .. } => Code::NotFound,

@@ -14,7 +14,7 @@ pub use filter::filter_to_wire;
 pub use record::{attributes_from_wire, attributes_to_wire};
 pub(crate) use record::{ingest_error, ingest_from_wire, record_to_wire, written_to_wire};
 pub use search::plan_from_wire;
-pub(crate) use search::{search_from_wire, search_to_wire};
+pub(crate) use search::{SearchCall, search_from_wire, search_to_wire};
 pub use stats::index_to_wire;
 pub(crate) use stats::overview_to_wire;
 

@@ -1,7 +1,8 @@
 //! What a server holds.
 
 use diptych_engine::{
-    CacheStats, Estimate, IndexReport, IndexStats, Overview, QueryKind, RecallReport, TextTotals,
+    CacheStats, Estimate, IndexReport, IndexStats, Overview, QueryKind, RecallReport, RelevanceReport,
+    Reliability, ReliabilityBin, TextTotals,
 };
 use diptych_proto::v1 as wire;
 
@@ -9,6 +10,7 @@ use super::modality_to_wire;
 
 pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
     let (mut recall, mut indexes) = (overview.recall, overview.indexes);
+    let mut relevance = overview.relevance;
     wire::StatsResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model_id: overview.model_id.to_string(),
@@ -23,6 +25,10 @@ pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
                 text_points: stats.text_points,
                 truncated_texts: stats.truncated_texts,
                 recall: recall.extract_if(.., |r| r.collection == name).map(recall_to_wire).collect(),
+                relevance: relevance
+                    .extract_if(.., |r| r.collection == name)
+                    .map(|report| relevance_to_wire(&report))
+                    .collect(),
                 indexes: indexes
                     .extract_if(.., |i| i.collection == name)
                     .map(|index| index_to_wire(&index))
@@ -83,5 +89,29 @@ fn encoding_to_wire(texts: TextTotals, cache: CacheStats) -> wire::EncodingStats
         text_chunks: texts.ingested.chunks,
         truncated_queries: texts.truncated_queries,
         query_cache: Some(wire::QueryCacheStats { hits, misses, entries, bytes }),
+    }
+}
+
+fn relevance_to_wire(report: &RelevanceReport) -> wire::DirectionRelevance {
+    let calibration = &report.calibration;
+    wire::DirectionRelevance {
+        source: modality_to_wire(report.from),
+        target: modality_to_wire(report.to),
+        questions: calibration.questions as u64,
+        points: calibration.points as u64,
+        hits: Some(reliability_to_wire(&calibration.reliability)),
+        first_hits: Some(reliability_to_wire(&calibration.first_hits)),
+    }
+}
+
+fn reliability_to_wire(reliability: &Reliability) -> wire::Reliability {
+    let bin = |&ReliabilityBin { predicted, observed, hits }: &ReliabilityBin| wire::ReliabilityBin {
+        predicted,
+        observed,
+        hits: hits as u64,
+    };
+    wire::Reliability {
+        expected_calibration_error: reliability.error,
+        bins: reliability.bins.iter().map(bin).collect(),
     }
 }
