@@ -13,6 +13,7 @@ mod journey;
 mod long_text;
 mod named_model;
 mod python_client;
+mod queries;
 mod real_data;
 mod recall;
 mod support;

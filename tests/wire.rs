@@ -23,6 +23,15 @@ fn search(query: Query) -> wire::SearchRequest {
     wire::SearchRequest { query: Some(query), target: wire::Modality::Image as i32, ..Default::default() }
 }
 
+fn term(words: &str, weight: f32) -> wire::QueryTerm {
+    let source = wire::query_term::Source::Text(words.to_owned());
+    wire::QueryTerm { source: Some(source), weight: Some(weight) }
+}
+
+fn composed(terms: Vec<wire::QueryTerm>) -> wire::SearchRequest {
+    wire::SearchRequest { terms, target: wire::Modality::Image as i32, ..Default::default() }
+}
+
 #[tokio::test]
 async fn wrong_requests_get_the_right_code_and_the_server_goes_on() {
     let dir = corpus(12);
@@ -39,8 +48,23 @@ async fn wrong_requests_get_the_right_code_and_the_server_goes_on() {
     nan[3] = f32::NAN;
     let cases: Vec<(wire::SearchRequest, Code, &str)> = vec![
         (wire::SearchRequest { query: None, ..good.clone() }, invalid, "set one of"),
-        (wire::SearchRequest { target: 0, ..good.clone() }, invalid, "MODALITY_IMAGE"),
         (wire::SearchRequest { target: 77, ..good.clone() }, invalid, "MODALITY_IMAGE"),
+        (wire::SearchRequest { terms: vec![term("a", 1.0)], ..good.clone() }, invalid, "one of the terms"),
+        (composed(vec![term("a", 0.0)]), invalid, "weight"),
+        (composed(vec![term("a", f32::NAN)]), invalid, "weight"),
+        (composed(vec![term("a", -1.0)]), invalid, "add one to look for"),
+        (composed(vec![wire::QueryTerm::default()]), invalid, "a term is empty"),
+        (composed(vec![term("a", 1.0); 33]), invalid, "at most 32"),
+        (composed(vec![term("a", 1.0), term("a", -1.0)]), invalid, "cancel"),
+        (wire::SearchRequest { min_relevance: Some(1.5), ..good.clone() }, invalid, "from 0 to 1"),
+        (wire::SearchRequest { diversity: Some(f32::NAN), ..good.clone() }, invalid, "from 0 to 1"),
+        (
+            wire::SearchRequest { min_relevance: Some(0.5), ..good.clone() },
+            Code::FailedPrecondition,
+            "fewer than 60",
+        ),
+        (wire::SearchRequest { page_token: "zz".into(), ..good.clone() }, invalid, "page token"),
+        (wire::SearchRequest { page_token: "5-00".into(), ..good.clone() }, invalid, "another request"),
         (wire::SearchRequest { k: Some(0), ..good.clone() }, invalid, "1 to 1000"),
         (wire::SearchRequest { k: Some(u32::MAX), ..good.clone() }, invalid, "1 to 1000"),
         (wire::SearchRequest { ef: Some(u64::MAX), ..good.clone() }, invalid, "1 to 4096"),

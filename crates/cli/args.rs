@@ -31,6 +31,10 @@ const SEARCH_HELP: &str = "\
     with ./, ../ or /, is one; everything else is words. The second number of a hit is its relevance, \
     the probability that it is a match, learned from the collection's own pairs of images and texts; \
     a collection with too few shows none.";
+const RELEVANCE_HELP: &str = "\
+    Parts of stored records are searched for the other parts of their records, with their own record \
+    among the answers and once more without it. Half of these questions fit a curve from the cosine \
+    to the share of matches; the error is the mean distance of promise and truth on the others.";
 const CLASSIFY_HELP: &str = "\
     Each label becomes one embedding, the mean of those of its prompts, and each image is compared \
     with all of them. With --truth, prints how well that works instead of what it says.";
@@ -65,6 +69,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Classify images by labels in words, or measure how well a model does so
     Classify(ClassifyArgs),
+    /// Learn what the scores of a collection mean, and show how far that can be trusted
+    Relevance(RelevanceArgs),
     /// Show what a server holds and how much of the true answer its searches find
     Stats(StatsArgs),
     /// Check that store and index agree; exit code 1 when they do not
@@ -244,6 +250,25 @@ pub struct SearchArgs {
     pub filter: Option<Filter>,
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = RELEVANCE_HELP)]
+pub struct RelevanceArgs {
+    /// Data directory; no server may have it open
+    #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Collection to work on
+    #[arg(long, default_value = CollectionName::DEFAULT, value_parser = collection, value_name = "NAME")]
+    pub collection: CollectionName,
+    /// Where to draw the reliability diagrams
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

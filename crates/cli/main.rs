@@ -15,6 +15,7 @@ mod model;
 mod output;
 mod pairs;
 mod phantom;
+mod relevance;
 mod remote;
 mod search;
 mod serve;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => train::run_tune(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Classify(args) => classify::run(&args),
+        Command::Relevance(args) => relevance::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Model(command) => model::run(&command),

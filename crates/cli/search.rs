@@ -43,12 +43,12 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
         print_hits(&answer.below)?;
     } else if answer.hits.is_empty() {
         let what = match args.target {
-            Target::Only(modality) => format!("{modality} part"),
-            Target::Both => "part".to_owned(),
+            Target::Only(modality) => modality.as_str(),
+            Target::Both => "part",
         };
         output::line(&match args.filter.is_some() {
             true => format!("no {what} of a record that meets the filter"),
-            false => format!("no records with a {what} yet"),
+            false => format!("no {what} in the collection yet"),
         })?;
     }
     print_hits(&answer.hits)?;

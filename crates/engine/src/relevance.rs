@@ -18,8 +18,8 @@ use diptych_core::{CollectionName, Embedding, Key, Modality, PartRef, PointId};
 use diptych_index::{Plan, Search};
 use diptych_store::{Store, StoredRecord};
 
-use crate::EngineError;
 use crate::space::Space;
+use crate::{Engine, EngineError};
 use curve::{Curve, Judged};
 pub use curve::{Reliability, ReliabilityBin};
 
@@ -286,6 +286,23 @@ impl Space {
         let variance = cosines.iter().map(|c| (c - mean) * (c - mean)).sum::<f64>() / n;
         // Too few to say.
         Ok(if cosines.len() < 8 || variance <= 0.0 { 1.0 } else { variance.sqrt() as f32 })
+    }
+}
+
+impl Engine {
+    /// Learns what the scores of every direction of a collection mean; directions of which it cannot be
+    /// told are left out.
+    ///
+    /// # Errors
+    /// [`EngineError::CollectionNotFound`], or when the store cannot be read.
+    pub fn calibrate(&self, collection: &CollectionName) -> Result<Vec<RelevanceReport>, EngineError> {
+        let space = self.space(collection)?;
+        for from in Modality::ALL {
+            for to in Modality::ALL {
+                space.slot(&self.store, (from, to), Need::Now)?;
+            }
+        }
+        Ok(space.relevance_reports())
     }
 }
 

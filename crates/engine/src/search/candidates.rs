@@ -57,7 +57,7 @@ impl Engine {
             return Ok(Looked { neighbors: Vec::new(), plan: Plan::Scan, ef: None, all: true });
         }
         // Points removed while the index looks make it return fewer although there are more.
-        let all = |found: usize| found < wanted && wanted > points;
+        let all = |found: usize| found >= points || (found < wanted && wanted > points);
         let ef = match (field.look, filter) {
             (Look::Exact, None) => {
                 let neighbors = field
