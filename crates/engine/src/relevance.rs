@@ -35,7 +35,7 @@ const CHEAP: usize = 20_000;
 const HITS: usize = 10;
 /// A curve is fitted again when the collection has grown or shrunk by this factor.
 const STALE: f64 = 1.5;
-/// Vectors of either side that say how far cosines of a direction spread.
+/// Vectors of either side, at most, that say how far cosines of a direction spread.
 const SPREAD: usize = 128;
 
 /// How much a search wants a calibration.
@@ -97,8 +97,8 @@ struct Slot {
     /// `None` where the collection has too few pairs.
     calibration: Option<Arc<Calibration>>,
     points: usize,
-    /// The standard deviation of cosines of this direction.
-    spread: f32,
+    /// The standard deviation of cosines of this direction, where there are enough.
+    spread: Option<f32>,
 }
 
 /// A part that is asked for the other parts of its record.
@@ -106,6 +106,8 @@ struct Question {
     point: PointId,
     key: Key,
     embedding: Embedding,
+    /// Whether its record has a part that would answer it.
+    answered: bool,
 }
 
 impl Relevance {
@@ -144,8 +146,8 @@ impl Space {
     }
 
     /// The standard deviation of the cosines between stored parts of a direction.
-    pub(crate) fn spread(self: &Arc<Self>, store: &Arc<Store>, way: Way) -> Result<f32, EngineError> {
-        Ok(self.slot(store, way, Need::Now)?.map_or(1.0, |slot| slot.spread))
+    pub(crate) fn spread(self: &Arc<Self>, store: &Arc<Store>, way: Way) -> Result<Option<f32>, EngineError> {
+        Ok(self.slot(store, way, Need::Now)?.and_then(|slot| slot.spread))
     }
 
     fn slot(self: &Arc<Self>, store: &Arc<Store>, way: Way, need: Need) -> Result<Option<Slot>, EngineError> {
@@ -184,8 +186,9 @@ impl Space {
 
     fn fit(&self, store: &Store, way: Way) -> Result<Slot, EngineError> {
         let points = self.index(store, way.1)?.len();
-        let spread = self.measure_spread(store, way)?;
-        let questions = self.questions(store, way)?;
+        let mut questions = self.questions(store, way)?;
+        let spread = self.measure_spread(store, way.1, &questions)?;
+        questions.retain(|question| question.answered);
         let mut halves: [Vec<Judged>; 2] = Default::default();
         let mut first_hits: Vec<Judged> = Vec::new();
         let mut scans = 0;
@@ -216,25 +219,30 @@ impl Space {
         Ok(Slot { calibration, points, spread })
     }
 
-    /// Parts, evenly spaced, of records that have an answer in the direction.
+    /// Parts of records, evenly spaced among those that are searched.
     fn questions(&self, store: &Store, (from, to): Way) -> Result<Vec<Question>, EngineError> {
-        let chosen = evenly(&self.index(store, from)?.ids(), 2 * QUESTIONS);
+        let chosen = evenly(&self.index(store, to)?.ids(), QUESTIONS);
         let owners = store.owners(self.collection.id, &chosen)?;
-        let vectors = store.vectors(self.collection.id, from, &chosen)?;
-        let keys: Vec<Key> = owners.iter().flatten().map(|(key, _)| key.clone()).collect();
-        let mut records = store.get_many(self.collection.id, &keys)?.into_iter();
-        let mut questions = Vec::new();
-        for ((point, owner), embedding) in chosen.into_iter().zip(owners).zip(vectors) {
-            let Some((key, part)) = owner else { continue };
-            let record = records.next().expect("a record, or none, for every key");
-            if let (Some(record), Some(embedding)) = (record, embedding)
-                && record.points.iter().any(|(other, _)| other.modality == to && !same_whole(*other, part))
-            {
-                questions.push(Question { point, key, embedding });
-            }
+        let mut keys: Vec<Key> = owners.into_iter().flatten().map(|(key, _)| key).collect();
+        keys.dedup();
+        let records = store.get_many(self.collection.id, &keys)?;
+        let mut parts = Vec::new();
+        for (n, (key, record)) in keys.into_iter().zip(records).enumerate() {
+            let Some(record) = record else { continue };
+            let askable: Vec<_> = record.points.iter().filter(|(part, _)| part.modality == from).collect();
+            // Each of several parts gets its turn.
+            let Some((part, point)) = askable.get(n % askable.len().max(1)) else { continue };
+            let answers = |other: &PartRef| other.modality == to && !same_whole(*other, *part);
+            parts.push((*point, key, record.points.iter().any(|(other, _)| answers(other))));
         }
-        questions.truncate(QUESTIONS);
-        Ok(questions)
+        let points: Vec<PointId> = parts.iter().map(|(point, ..)| *point).collect();
+        let vectors = store.vectors(self.collection.id, from, &points)?;
+        let questions = parts.into_iter().zip(vectors);
+        Ok(questions
+            .filter_map(|((point, key, answered), embedding)| {
+                Some(Question { point, key, embedding: embedding?, answered })
+            })
+            .collect())
     }
 
     /// The hits of a question, one per record, each with whether it is a match: a part of the same
@@ -270,22 +278,25 @@ impl Space {
         Ok(judged.collect())
     }
 
-    fn measure_spread(&self, store: &Store, (from, to): Way) -> Result<f32, EngineError> {
-        let sample = |modality: Modality| -> Result<Vec<Embedding>, EngineError> {
-            let chosen = evenly(&self.index(store, modality)?.ids(), SPREAD);
-            let vectors = store.vectors(self.collection.id, modality, &chosen)?;
-            Ok(vectors.into_iter().flatten().collect())
-        };
-        let (from, to) = (sample(from)?, sample(to)?);
-        let mut cosines = Vec::with_capacity(from.len() * to.len());
-        for a in &from {
-            cosines.extend(to.iter().filter(|b| *b != a).map(|b| f64::from(a.cosine(b))));
+    /// The standard deviation of the cosines of the questions with parts that are searched.
+    fn measure_spread(
+        &self,
+        store: &Store,
+        to: Modality,
+        asked: &[Question],
+    ) -> Result<Option<f32>, EngineError> {
+        let chosen = evenly(&self.index(store, to)?.ids(), SPREAD);
+        let searched: Vec<Embedding> =
+            store.vectors(self.collection.id, to, &chosen)?.into_iter().flatten().collect();
+        let mut cosines = Vec::new();
+        for question in asked.iter().step_by(asked.len().div_ceil(SPREAD).max(1)) {
+            let others = searched.iter().filter(|other| **other != question.embedding);
+            cosines.extend(others.map(|other| f64::from(question.embedding.cosine(other))));
         }
         let n = cosines.len() as f64;
         let mean = cosines.iter().sum::<f64>() / n;
         let variance = cosines.iter().map(|c| (c - mean) * (c - mean)).sum::<f64>() / n;
-        // Too few to say.
-        Ok(if cosines.len() < 8 || variance <= 0.0 { 1.0 } else { variance.sqrt() as f32 })
+        Ok((n >= SPREAD as f64 && variance > 0.0).then(|| variance.sqrt() as f32))
     }
 }
 

@@ -116,11 +116,20 @@ impl Engine {
         if let [only] = terms.all.as_slice() {
             return Ok(only.embedding.clone());
         }
-        let mut sum = vec![0f32; space.collection.dim as usize];
         let mixed = terms.all.iter().any(|term| term.kind != terms.all[0].kind);
-        for term in &terms.all {
-            let from = modality_of(term.kind).unwrap_or(target);
-            let spread = if mixed { space.spread(&self.store, (from, target))? } else { 1.0 };
+        let mut spreads = vec![1f32; terms.all.len()];
+        if mixed {
+            let measured = terms
+                .all
+                .iter()
+                .map(|term| space.spread(&self.store, (modality_of(term.kind).unwrap_or(target), target)));
+            // Where one is not known, none helps.
+            if let Some(all) = measured.collect::<Result<Option<Vec<f32>>, _>>()? {
+                spreads = all;
+            }
+        }
+        let mut sum = vec![0f32; space.collection.dim as usize];
+        for (term, spread) in terms.all.iter().zip(spreads) {
             let weight = term.weight / spread;
             sum.iter_mut().zip(term.embedding.as_slice()).for_each(|(sum, v)| *sum += weight * v);
         }
