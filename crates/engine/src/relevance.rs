@@ -5,7 +5,9 @@
 //! what else the collection holds. So the engine asks its own collection: parts of stored records are
 //! searched for the other parts of their records, with their own record among the answers and once more
 //! without it, as a question whose answer is not there; the share of matches at a score is that score's
-//! relevance. Half of the questions fit the curve, the others tell how far it can be trusted.
+//! relevance. The first hit of a question is a match far more often than a later one of the same score, so
+//! there is a curve for each of a few groups of ranks. Half of the records fit the curves, the others tell
+//! how far they can be trusted.
 //! Deliberately absent: the fit (see `curve`), and what a search does with relevance.
 
 mod curve;
@@ -50,10 +52,13 @@ pub(crate) enum Need {
 /// From parts of one modality to parts of the same or the other.
 pub(crate) type Way = (Modality, Modality);
 
+/// The first ranks, from 0, of the groups that have a curve each.
+const RANKS: [usize; 3] = [0, 1, 3];
+
 /// What is known of one direction of a collection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
-    curve: Curve,
+    curves: [Curve; RANKS.len()],
     /// How its promises compare with the questions that it was not fitted on.
     pub reliability: Reliability,
     /// The same over the first hits of those questions alone, where most matches are.
@@ -65,9 +70,10 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// The probability that a hit of this cosine is a match, above 0 and below 1.
-    pub fn relevance(&self, cosine: f32) -> f64 {
-        self.curve.at(cosine)
+    /// The probability that a hit of this cosine is a match, above 0 and below 1, given how many records
+    /// are nearer to the query.
+    pub fn relevance(&self, cosine: f32, nearer: usize) -> f64 {
+        self.curves[group(nearer)].at(cosine)
     }
 }
 
@@ -108,6 +114,8 @@ struct Question {
     embedding: Embedding,
     /// Whether its record has a part that would answer it.
     answered: bool,
+    /// Whether curves are fitted to it; all questions of a record are on one side.
+    fits: bool,
 }
 
 impl Relevance {
@@ -189,33 +197,32 @@ impl Space {
         let mut questions = self.questions(store, way)?;
         let spread = self.measure_spread(store, way.1, &questions)?;
         questions.retain(|question| question.answered);
-        let mut halves: [Vec<Judged>; 2] = Default::default();
-        let mut first_hits: Vec<Judged> = Vec::new();
-        let mut scans = 0;
-        let mut asked = 0;
+        let mut fitted: [Vec<Judged>; RANKS.len()] = Default::default();
+        let mut kept = fitted.clone();
+        let (mut scans, mut asked) = (0, 0);
         for question in &questions {
             let search = Search { k: HITS * 2, ef: None, filter: None };
             let answer = self.ask(store, way.1, |index| index.search(&question.embedding, &search))?;
             scans += if answer.plan == Plan::Scan { points } else { 0 };
             let judged = self.judge(store, question, &answer.neighbors)?;
-            let half = &mut halves[asked % 2];
+            let groups = if question.fits { &mut fitted } else { &mut kept };
             // Once as it is, once as if its own record were not there.
             for hits in [judged.clone(), judged.into_iter().filter(|(_, matched)| !matched).collect()] {
-                let hits = &hits[..hits.len().min(HITS)];
-                half.extend(hits);
-                first_hits.extend(hits.first().filter(|_| asked % 2 == 1));
+                for (rank, hit) in hits.into_iter().take(HITS).enumerate() {
+                    groups[group(rank)].push(hit);
+                }
             }
             asked += 1;
             if scans > SCANNED_MAX && asked >= QUESTIONS_MIN {
                 break;
             }
         }
-        let curve = if asked < QUESTIONS_MIN { None } else { Curve::fit(&halves[0]) };
-        let calibration = curve.map(|curve| {
-            let reliability = curve.reliability(&halves[1]);
-            let first_hits = curve.reliability(&first_hits);
-            Arc::new(Calibration { curve, reliability, first_hits, questions: asked, points })
-        });
+        let calibration = match asked < QUESTIONS_MIN {
+            true => None,
+            false => {
+                calibration(&fitted, &kept).map(|c| Arc::new(Calibration { questions: asked, points, ..c }))
+            }
+        };
         Ok(Slot { calibration, points, spread })
     }
 
@@ -226,21 +233,26 @@ impl Space {
         let mut keys: Vec<Key> = owners.into_iter().flatten().map(|(key, _)| key).collect();
         keys.dedup();
         let records = store.get_many(self.collection.id, &keys)?;
+        // Of few records, several parts each.
+        let each = (QUESTIONS / keys.len().max(1)).max(1);
         let mut parts = Vec::new();
         for (n, (key, record)) in keys.into_iter().zip(records).enumerate() {
             let Some(record) = record else { continue };
             let askable: Vec<_> = record.points.iter().filter(|(part, _)| part.modality == from).collect();
-            // Each of several parts gets its turn.
-            let Some((part, point)) = askable.get(n % askable.len().max(1)) else { continue };
-            let answers = |other: &PartRef| other.modality == to && !same_whole(*other, *part);
-            parts.push((*point, key, record.points.iter().any(|(other, _)| answers(other))));
+            for i in 0..each.min(askable.len()) {
+                // Each of several parts gets its turn.
+                let (part, point) = askable[(n + i) % askable.len()];
+                let answers = |other: &PartRef| other.modality == to && !same_whole(*other, *part);
+                let answered = record.points.iter().any(|(other, _)| answers(other));
+                parts.push((*point, key.clone(), answered, n % 2 == 0));
+            }
         }
         let points: Vec<PointId> = parts.iter().map(|(point, ..)| *point).collect();
         let vectors = store.vectors(self.collection.id, from, &points)?;
         let questions = parts.into_iter().zip(vectors);
         Ok(questions
-            .filter_map(|((point, key, answered), embedding)| {
-                Some(Question { point, key, embedding: embedding?, answered })
+            .filter_map(|((point, key, answered, fits), embedding)| {
+                Some(Question { point, key, embedding: embedding?, answered, fits })
             })
             .collect())
     }
@@ -315,6 +327,30 @@ impl Engine {
         }
         Ok(space.relevance_reports())
     }
+}
+
+/// The group of a rank.
+fn group(rank: usize) -> usize {
+    RANKS.iter().rposition(|first| *first <= rank).expect("the first group begins at the first rank")
+}
+
+/// The curves through some judgements, and how well they keep their promises on others.
+fn calibration(
+    fitted: &[Vec<Judged>; RANKS.len()],
+    kept: &[Vec<Judged>; RANKS.len()],
+) -> Option<Calibration> {
+    let all: Vec<Judged> = fitted.iter().flatten().copied().collect();
+    let rough = Curve::fit(&all)?;
+    // Later ranks of a small collection may hold no match at all.
+    let curves: [Curve; RANKS.len()] =
+        std::array::from_fn(|i| Curve::fit(&fitted[i]).unwrap_or_else(|| rough.clone()));
+    let promised = |groups: std::ops::Range<usize>| {
+        let promises =
+            groups.flat_map(|i| kept[i].iter().map(|hit| (curves[i].at(hit.0), hit.1)).collect::<Vec<_>>());
+        Reliability::of(&promises.collect::<Vec<_>>())
+    };
+    let (reliability, first_hits) = (promised(0..RANKS.len()), promised(0..1));
+    Some(Calibration { curves, reliability, first_hits, questions: 0, points: 0 })
 }
 
 fn texts(record: &StoredRecord) -> impl Iterator<Item = &str> {

@@ -147,9 +147,9 @@ impl Engine {
             let candidates = self.candidates(&fields, &looked)?;
             let found = shaped(candidates, query.shape(), &excluded, usize::MAX);
             times.fetch += started.elapsed();
-            // Of a single term, what follows a hit that is not relevant enough is not, either.
             let good = found.iter().filter(|found| !is_below(found, query)).count();
-            let ends = terms.single() && good < found.len();
+            // Of a single term, what follows the last is less relevant still.
+            let ends = terms.single() && found.last().is_some_and(|last| is_below(last, query));
             if good >= needed || all || ends || wanted >= NEIGHBORS_MAX {
                 let mut outcome = outcome(query, &fields, &answers, found);
                 outcome.more = good > needed || (good == needed && !all && !ends);

@@ -81,12 +81,13 @@ impl Curve {
             (None, None) => unreachable!("a fit has a pool"),
         }
     }
+}
 
-    /// How its promises compare with other judgements.
-    pub fn reliability(&self, judged: &[Judged]) -> Reliability {
+impl Reliability {
+    /// What became of promised probabilities.
+    pub(super) fn of(promises: &[(f64, bool)]) -> Self {
         let mut sums = [(0.0, 0.0, 0usize); BINS];
-        for (score, matched) in judged {
-            let predicted = self.at(*score);
+        for (predicted, matched) in promises {
             let bin = &mut sums[((predicted * BINS as f64) as usize).min(BINS - 1)];
             *bin = (bin.0 + predicted, bin.1 + f64::from(u8::from(*matched)), bin.2 + 1);
         }
@@ -100,8 +101,8 @@ impl Curve {
             })
             .collect();
         let gap = |bin: &ReliabilityBin| (bin.predicted - bin.observed).abs() * bin.hits as f64;
-        let error = bins.iter().map(gap).sum::<f64>() / judged.len().max(1) as f64;
-        Reliability { error, bins }
+        let error = bins.iter().map(gap).sum::<f64>() / promises.len().max(1) as f64;
+        Self { error, bins }
     }
 }
 
@@ -147,7 +148,8 @@ mod tests {
         for score in [0.1f32, 0.35, 0.6, 0.85] {
             assert!((curve.at(score) - f64::from(score)).abs() < 0.03, "{score}: {}", curve.at(score));
         }
-        let reliability = curve.reliability(&judged);
+        let promises: Vec<(f64, bool)> = judged.iter().map(|hit| (curve.at(hit.0), hit.1)).collect();
+        let reliability = Reliability::of(&promises);
         assert!(reliability.error < 0.01, "{reliability:?}");
         assert_eq!(reliability.bins.iter().map(|bin| bin.hits).sum::<usize>(), judged.len());
     }
@@ -164,10 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn an_overconfident_curve_is_found_out() {
-        let curve = Curve { knots: vec![(0.0, 0.9), (1.0, 0.95)] };
-        let misses: Vec<Judged> = (0..10).map(|i| (i as f32 / 10.0, i == 9)).collect();
-        let reliability = curve.reliability(&misses);
-        assert!((reliability.error - (0.9225 - 0.1)).abs() < 1e-6, "{reliability:?}");
+    fn promises_that_are_not_kept_are_found_out() {
+        let promises: Vec<(f64, bool)> = (0..10).map(|i| (0.92 + 0.001 * f64::from(i), i == 9)).collect();
+        let reliability = Reliability::of(&promises);
+        assert!((reliability.error - (0.9245 - 0.1)).abs() < 1e-9, "{reliability:?}");
     }
 }

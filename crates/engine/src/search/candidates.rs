@@ -151,7 +151,7 @@ impl Engine {
             let cosines = if several { term_scores.as_slice() } else { std::slice::from_ref(&hit.score) };
             let relevance = match &field.calibrations {
                 Some(calibrations) if cosines.len() == calibrations.len() => {
-                    Some(relevance(field.terms, calibrations, cosines))
+                    Some(relevance(field.terms, calibrations, cosines, candidates.len()))
                 }
                 _ => None,
             };

@@ -165,12 +165,17 @@ fn modality_of(kind: QueryKind) -> Option<Modality> {
     }
 }
 
-/// The relevance of a hit that has these cosines with the terms: the weighted geometric mean of the
+/// The relevance of a hit that has these cosines with the terms, and so many records before it: the weighted geometric mean of the
 /// probabilities that it matches each positive term and that it does not match each negative one.
-pub(super) fn relevance(terms: &Terms, calibrations: &[Arc<Calibration>], cosines: &[f32]) -> f64 {
+pub(super) fn relevance(
+    terms: &Terms,
+    calibrations: &[Arc<Calibration>],
+    cosines: &[f32],
+    nearer: usize,
+) -> f64 {
     let (mut sum, mut weights) = (0.0, 0.0);
     for ((term, calibration), cosine) in terms.all.iter().zip(calibrations).zip(cosines) {
-        let matched = calibration.relevance(*cosine);
+        let matched = calibration.relevance(*cosine, nearer);
         let probability = if term.weight > 0.0 { matched } else { 1.0 - matched };
         let weight = f64::from(term.weight.abs());
         sum += weight * probability.ln();
