@@ -65,6 +65,15 @@ impl EncodeThread {
     pub fn texts(&self, texts: Vec<PreparedText>, urgency: Urgency) -> Result<Vec<Embedding>, EngineError> {
         self.queue.submit(&*self.encoder, Inputs::Texts(texts), urgency)
     }
+
+    /// Jobs that wait for the model.
+    pub(crate) fn waiting(&self, urgency: Urgency) -> usize {
+        let (ingests, searches) = self.queue.lengths();
+        match urgency {
+            Urgency::Search => searches,
+            Urgency::Ingest => ingests,
+        }
+    }
 }
 
 impl Drop for EncodeThread {

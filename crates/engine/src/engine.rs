@@ -298,6 +298,16 @@ impl Engine {
         })
     }
 
+    /// Jobs of that urgency that wait for the model: requests, or pieces of large ones.
+    pub fn waiting(&self, urgency: Urgency) -> usize {
+        self.encode.waiting(urgency)
+    }
+
+    /// Bytes of the store's files on disk; those of the indexes, which can be built again, not included.
+    pub fn store_bytes(&self) -> u64 {
+        self.store.usage().disk_bytes
+    }
+
     /// Waits until every search that was drawn to be repeated, and every calibration that was begun,
     /// has been measured.
     pub fn drain_recall(&self) {

@@ -270,7 +270,6 @@ impl Queue {
     }
 
     /// Jobs that wait: ingests, searches.
-    #[cfg(test)]
     pub(crate) fn lengths(&self) -> (usize, usize) {
         let waiting = self.lock();
         (waiting.ingests.len(), waiting.searches.len())
