@@ -11,14 +11,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::Metrics;
+use crate::metrics::OpenConnection;
+
 /// A connection that counts as open for as long as it lives.
 pub(crate) struct Counted {
     stream: TcpStream,
     _permit: OwnedSemaphorePermit,
+    _open: OpenConnection,
 }
 
 /// The stream of accepted connections; it ends when it is dropped.
-pub(crate) fn accept(listener: TcpListener, max: usize) -> ReceiverStream<io::Result<Counted>> {
+pub(crate) fn accept(
+    listener: TcpListener,
+    max: usize,
+    metrics: Metrics,
+) -> ReceiverStream<io::Result<Counted>> {
     let (send, accepted) = mpsc::channel(1);
     let open = Arc::new(Semaphore::new(max));
     tokio::spawn(async move {
@@ -38,11 +46,13 @@ pub(crate) fn accept(listener: TcpListener, max: usize) -> ReceiverStream<io::Re
             };
             let Ok(permit) = Arc::clone(&open).try_acquire_owned() else {
                 tracing::warn!(max, "connection refused: too many are open");
+                metrics.connection_refused();
                 continue;
             };
             // Small answers should not wait for more to fill a packet.
             let _ = stream.set_nodelay(true);
-            if send.send(Ok(Counted { stream, _permit: permit })).await.is_err() {
+            let counted = Counted { stream, _permit: permit, _open: metrics.connection() };
+            if send.send(Ok(counted)).await.is_err() {
                 return;
             }
         }

@@ -1,7 +1,7 @@
 //! gRPC over the engine.
 //!
 //! Owns the wire: the service `diptych.v1`, health that runs inference, reflection, limits on
-//! connections and requests, the conversion between wire and core (all of it in `convert`), and the
+//! connections and requests, metrics and a line of log for each request, the conversion between wire and core (all of it in `convert`), and the
 //! mapping of errors to codes (all of it in `status`). The only async crate: engine calls run on
 //! blocking threads, and the model has its own.
 //! Deliberately absent: the listening socket, signals and configuration, which the caller owns.
@@ -9,6 +9,8 @@
 mod connections;
 mod convert;
 mod health;
+mod metrics;
+mod observe;
 mod service;
 mod status;
 
@@ -24,10 +26,13 @@ use tokio::net::TcpListener;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 
+use observe::ObserveLayer;
+
 pub use convert::{
     attributes_from_wire, attributes_to_wire, filter_to_wire, index_to_wire, modality_from_wire,
     modality_to_wire, plan_from_wire,
 };
+pub use metrics::{Metrics, serve_metrics};
 
 /// Bounds of a server. Past them it refuses, it does not queue.
 #[derive(Debug, Clone)]
@@ -40,6 +45,10 @@ pub struct ServerOptions {
     pub requests_max: usize,
     /// Longest time to the first byte of an answer.
     pub timeout: Duration,
+    /// Unary requests that take longer are logged at the level of warnings, with the time of each stage.
+    pub slow: Option<Duration>,
+    /// Where requests and connections are counted.
+    pub metrics: Metrics,
 }
 
 impl Default for ServerOptions {
@@ -49,6 +58,8 @@ impl Default for ServerOptions {
             streams_per_connection_max: 64,
             requests_max: 64,
             timeout: Duration::from_secs(30),
+            slow: Some(Duration::from_secs(1)),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -76,7 +87,11 @@ pub async fn run(
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let observe = ObserveLayer::new(options.metrics.clone(), options.slow, options.timeout);
+    let connections = connections::accept(listener, options.connections_max, options.metrics);
     Server::builder()
+        // The outermost layer, so that what another refuses is counted too.
+        .layer(observe)
         .timeout(options.timeout)
         .max_concurrent_streams(options.streams_per_connection_max)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -85,7 +100,7 @@ pub async fn run(
         .add_service(health::service(engine))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(connections::accept(listener, options.connections_max), shutdown)
+        .serve_with_incoming_shutdown(connections, shutdown)
         .await?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::observe::Observed;
 use crate::{convert, status};
 
 /// Items of an ingest stream that are encoded and synced together at the most.
@@ -48,9 +49,10 @@ impl Retrieval {
     ) -> Result<T, Status> {
         let permit = self.admit()?;
         let engine = Arc::clone(&self.engine);
+        let observed = Observed::current();
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            work(&engine)
+            observed.run(|| work(&engine))
         })
         .await
         .map_err(|_| Status::internal("the request failed inside the server; report this if it persists"))?
@@ -66,12 +68,15 @@ impl RetrievalService for Retrieval {
     ) -> Result<Response<wire::SearchResponse>, Status> {
         let convert::SearchCall { collection, query, digest } =
             convert::search_from_wire(request.into_inner())?;
-        let response = self
+        let (response, times) = self
             .call(move |engine| {
                 let outcome = engine.search(&collection, &query)?;
-                Ok(convert::search_to_wire(outcome, &query, digest, engine.encoder().model_id()))
+                let times = outcome.times;
+                let model = engine.encoder().model_id();
+                Ok((convert::search_to_wire(outcome, &query, digest, model), times))
             })
             .await?;
+        Observed::current().searched(&times);
         Ok(Response::new(response))
     }
 
@@ -84,6 +89,7 @@ impl RetrievalService for Retrieval {
         let permit = self.admit()?;
         let engine = Arc::clone(&self.engine);
         let mut items = request.into_inner();
+        let observed = Observed::current();
         let (answers, receive) = mpsc::channel(2 * INGEST_ITEMS_MAX);
         tokio::spawn(async move {
             let _permit = permit;
@@ -91,8 +97,12 @@ impl RetrievalService for Retrieval {
                 let (group, end) = next_group(&mut items).await;
                 let engine = Arc::clone(&engine);
                 // Runs to its end even when the client leaves: a group is written whole.
-                let written = tokio::task::spawn_blocking(move || ingest_group(&engine, group));
-                for answer in written.await.unwrap_or_default() {
+                let request = observed.clone();
+                let written =
+                    tokio::task::spawn_blocking(move || request.run(|| ingest_group(&engine, group)));
+                let written = written.await.unwrap_or_default();
+                observed.ingested(&written);
+                for answer in written {
                     if answers.send(Ok(answer)).await.is_err() {
                         return;
                     }
