@@ -1,17 +1,20 @@
-//! What can be typed. The one place where defaults of the command line live.
+//! What can be typed. The one place where defaults of the command line live, those of `serve` aside,
+//! which are in `config`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use diptych_core::{CollectionName, Filter, Key, Target};
 use diptych_encoder::Precision;
-use diptych_engine::RecallOptions;
 use diptych_eval::Bootstrap;
 use diptych_train::tune;
 
+use crate::completions::{CompletionsArgs, ManArgs};
+use crate::config::{ConfigCommand, ServeArgs};
+use crate::health::HealthArgs;
+
 /// What may stand for a model.
-const MODEL_HELP: &str =
+pub const MODEL_HELP: &str =
     "Model directory, or hf:owner/name[@revision] from the Hugging Face cache or, built with hub, the hub";
 
 // What stands below the options: the long form of a description would blow up their list.
@@ -78,6 +81,15 @@ pub enum Command {
     /// Look at models
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Check a file of settings for serve, or print the settings that count
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask a server for its health; exit code 0 when it serves, 1 when not or when it cannot be reached
+    Health(HealthArgs),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    Man(ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,36 +115,6 @@ pub struct ModelArgs {
     /// How the model computes: f32, or int8, which is faster and gives embeddings that differ a little
     #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
     pub precision: Precision,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct ServeArgs {
-    /// Data directory; created when absent
-    #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR")]
-    pub data: PathBuf,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Address to listen on; loopback only, since there is no authentication
-    #[arg(long, env = "DIPTYCH_LISTEN", default_value = "127.0.0.1:7700", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
-    /// Share of searches that is repeated exactly in the background, to measure recall; 0 for none
-    #[arg(
-        long,
-        env = "DIPTYCH_RECALL_SAMPLE",
-        default_value_t = RecallOptions::default().sample,
-        value_parser = share,
-        value_name = "0..1"
-    )]
-    pub recall_sample: f64,
-    /// Share of one core's time that these repeats may take
-    #[arg(
-        long,
-        env = "DIPTYCH_RECALL_BUSY",
-        default_value_t = RecallOptions::default().busy_max,
-        value_parser = share,
-        value_name = "0..1"
-    )]
-    pub recall_busy: f64,
 }
 
 /// Where a command works: on a data directory of this machine, or through a server.

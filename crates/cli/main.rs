@@ -5,8 +5,11 @@
 
 mod args;
 mod classify;
+mod completions;
+mod config;
 mod embed;
 mod eval;
+mod health;
 mod hub;
 mod index;
 mod ingest;
@@ -21,6 +24,7 @@ mod search;
 mod serve;
 mod sources;
 mod stats;
+mod systemd;
 mod terms;
 mod train;
 mod verify;
@@ -51,6 +55,10 @@ fn main() -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Model(command) => model::run(&command),
+        Command::Config(command) => config::run(&command),
+        Command::Health(args) => health::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::run_man(&args),
     };
     match result {
         Ok(code) => code,

@@ -9,15 +9,30 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
-/// Logs to standard error; `RUST_LOG` chooses what, `info` when it is not set.
-pub fn init_logs() {
-    init_logs_from("info");
+use crate::config::LogFormat;
+
+/// Logs to standard error; `RUST_LOG` chooses what, `level` when it is not set.
+pub fn init_logs_from(level: &str) {
+    let logs = tracing_subscriber::fmt().with_env_filter(log_filter(level)).with_writer(io::stderr);
+    logs.init();
 }
 
-/// As [`init_logs`], with another level when `RUST_LOG` is not set.
-pub fn init_logs_from(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+/// As [`init_logs_from`] `info`, in the format of a server. Colours are for terminals.
+pub fn init_server_logs(format: LogFormat) {
+    match format {
+        LogFormat::Text => {
+            let logs = tracing_subscriber::fmt().with_env_filter(log_filter("info"));
+            logs.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).init();
+        }
+        LogFormat::Json => {
+            let logs = tracing_subscriber::fmt().json().with_span_list(false);
+            logs.with_env_filter(log_filter("info")).with_writer(io::stderr).init();
+        }
+    }
+}
+
+fn log_filter(level: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level))
 }
 
 /// Prints one line to standard output.

@@ -16,12 +16,17 @@ pub fn runtime() -> Result<Runtime> {
 
 /// Connects to a server.
 pub async fn connect(url: &str) -> Result<Client> {
-    let channel = Channel::from_shared(url.to_owned())
+    let channel = channel(url).await?;
+    Ok(RetrievalServiceClient::new(channel).max_decoding_message_size(2 * IMAGE_BYTES_MAX))
+}
+
+/// A connection to a server, for any of its services.
+pub async fn channel(url: &str) -> Result<Channel> {
+    Channel::from_shared(url.to_owned())
         .with_context(|| format!("'{url}' is no address; write it like http://127.0.0.1:7700"))?
         .connect()
         .await
-        .with_context(|| format!("cannot reach {url}; is `diptych serve` running there?"))?;
-    Ok(RetrievalServiceClient::new(channel).max_decoding_message_size(2 * IMAGE_BYTES_MAX))
+        .with_context(|| format!("cannot reach {url}; is `diptych serve` running there?"))
 }
 
 /// A status as an error: its message says what to do, its code is for those who search for it.

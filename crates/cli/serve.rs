@@ -4,36 +4,35 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use diptych_engine::{EngineOptions, RecallOptions};
-use diptych_server::ServerOptions;
+use diptych_server::{Metrics, serve_metrics};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
-use crate::args::ServeArgs;
-use crate::{local, output};
+use crate::config::{self, ServeArgs, ServeConfig};
+use crate::{local, output, systemd};
 
 pub fn run(args: &ServeArgs) -> Result<ExitCode> {
-    if !args.listen.ip().is_loopback() {
+    let config = config::resolve(args)?.config;
+    let (data, model) = config.places()?;
+    if !config.listen.ip().is_loopback() {
         bail!(
             "{} is reachable from other machines, and this server has no authentication yet; \
              listen on 127.0.0.1 and put an authenticating proxy in front",
-            args.listen
+            config.listen
         );
     }
-    output::init_logs();
-    let encoder = local::load_model(&args.model.dir, args.model.precision)?;
-    let (sample, busy_max) = (args.recall_sample, args.recall_busy);
-    let recall = RecallOptions { sample, busy_max, ..RecallOptions::default() };
-    let options = EngineOptions { recall, ..EngineOptions::default() };
-    let engine = local::open_engine(&args.data, encoder, options, true)?;
+    output::init_server_logs(config.log_format);
+    let encoder = local::load_model(model, config.precision)?;
+    let engine = local::open_engine(data, encoder, config.engine.clone(), true)?;
     let overview = engine.overview()?;
     tracing::info!("loading indexes");
     engine.warm()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
-        let listener = TcpListener::bind(args.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}; is another server running there?", args.listen))?;
+        let listener = listen(config.listen).await?;
+        let engine = Arc::new(engine);
+        let _metrics = metrics(&config, &engine).await?;
         let records: u64 = overview.collections.iter().map(|(_, stats)| stats.records).sum();
         output::line(&format!(
             "serving on http://{} · {} in {} · model {}",
@@ -49,12 +48,32 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            systemd::notify("STOPPING=1");
             tracing::info!("stopping: finishing the requests in work");
         };
-        diptych_server::run(listener, Arc::new(engine), ServerOptions::default(), shutdown)
+        systemd::notify("READY=1");
+        diptych_server::run(listener, engine, config.server.clone(), shutdown)
             .await
             .map_err(|e| anyhow::anyhow!("the server failed: {e}"))
     });
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves metrics, if they are wanted, until the result is dropped.
+async fn metrics(config: &ServeConfig, engine: &Arc<diptych_engine::Engine>) -> Result<JoinSet<()>> {
+    let mut serving = JoinSet::new();
+    if let Some(address) = config.metrics_listen {
+        let listener = listen(address).await?;
+        tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
+        let (metrics, engine): (Metrics, _) = (config.server.metrics.clone(), Arc::clone(engine));
+        serving.spawn(async move { match serve_metrics(listener, metrics, engine).await {} });
+    }
+    Ok(serving)
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; is another server running there?"))
 }
