@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod config;
 mod crash;
 mod evaluation;
 mod filters;
 mod index;
 mod journey;
 mod long_text;
+mod metrics;
 mod named_model;
 mod python_client;
 mod queries;

@@ -85,6 +85,8 @@ pub struct Server {
     child: Child,
     log: Option<std::thread::JoinHandle<String>>,
     pub url: String,
+    /// What it printed when it was ready.
+    pub line: String,
 }
 
 impl Server {
@@ -101,8 +103,12 @@ impl Server {
     /// As [`Server::start_with`], with another model.
     pub fn start_with_model(dir: &Path, model: &Path, more: &[&str]) -> Self {
         let args = ["serve", "--data", "data", "--model", model.to_str().unwrap(), "--listen", "127.0.0.1:0"];
-        let args = [&args, more].concat();
-        let mut child = diptych(dir, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(&mut diptych(dir, &[&args, more].concat()))
+    }
+
+    /// Starts a server by a command of one's own and waits until it serves.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) else {
@@ -117,7 +123,7 @@ impl Server {
             let _ = log.read_to_end(&mut said);
             String::from_utf8_lossy(&said).into_owned()
         });
-        Self { url: url.to_owned(), log: Some(log), child }
+        Self { url: url.to_owned(), line, log: Some(log), child }
     }
 
     pub async fn client(&self) -> Client {

@@ -32,10 +32,10 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
     let served = runtime.block_on(async {
         let listener = listen(config.listen).await?;
         let engine = Arc::new(engine);
-        let _metrics = metrics(&config, &engine).await?;
+        let (_metrics, scraped) = metrics(&config, &engine).await?;
         let records: u64 = overview.collections.iter().map(|(_, stats)| stats.records).sum();
         output::line(&format!(
-            "serving on http://{} · {} in {} · model {}",
+            "serving on http://{} · {} in {} · model {}{scraped}",
             listener.local_addr()?,
             output::count(records, "record"),
             output::count(overview.collections.len() as u64, "collection"),
@@ -60,16 +60,18 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves metrics, if they are wanted, until the result is dropped.
-async fn metrics(config: &ServeConfig, engine: &Arc<diptych_engine::Engine>) -> Result<JoinSet<()>> {
+/// Serves metrics, if they are wanted, until the first result is dropped. The second says where.
+async fn metrics(
+    config: &ServeConfig,
+    engine: &Arc<diptych_engine::Engine>,
+) -> Result<(JoinSet<()>, String)> {
     let mut serving = JoinSet::new();
-    if let Some(address) = config.metrics_listen {
-        let listener = listen(address).await?;
-        tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
-        let (metrics, engine): (Metrics, _) = (config.server.metrics.clone(), Arc::clone(engine));
-        serving.spawn(async move { match serve_metrics(listener, metrics, engine).await {} });
-    }
-    Ok(serving)
+    let Some(address) = config.metrics_listen else { return Ok((serving, String::new())) };
+    let listener = listen(address).await?;
+    let said = format!(" · metrics http://{}/metrics", listener.local_addr()?);
+    let (metrics, engine): (Metrics, _) = (config.server.metrics.clone(), Arc::clone(engine));
+    serving.spawn(async move { match serve_metrics(listener, metrics, engine).await {} });
+    Ok((serving, said))
 }
 
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener> {

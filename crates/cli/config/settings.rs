@@ -388,6 +388,20 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_configuration_has_a_row_for_every_setting_and_no_other() {
+        let page = include_str!("../../../docs/configuration.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `")).map(|line| {
+            let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+            [cells[1], cells[2], cells[3]].map(str::to_owned)
+        });
+        let settings = SETTINGS.iter().map(|setting| {
+            let default = setting.default().unwrap_or_else(|| "none".to_owned());
+            [setting.key(), format!("--{}", setting.flag), default]
+        });
+        assert_eq!(rows.collect::<Vec<_>>(), settings.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn every_default_is_within_its_own_bounds_and_comes_back_as_it_was() {
         for setting in SETTINGS {
             let Some(default) = setting.default() else { continue };

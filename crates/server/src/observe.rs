@@ -189,4 +189,80 @@ mod tests {
             assert_eq!(timeout(wrong), None, "{wrong:?}");
         }
     }
+
+    /// Answers as it is told by the path: never, in the head, with trailers, or with a body without end.
+    #[derive(Clone)]
+    struct Scripted;
+
+    impl Service<Request<Body>> for Scripted {
+        type Response = Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            assert!(request.extensions().get::<RequestId>().is_some());
+            Box::pin(async move {
+                let headers = |code| HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), code)]);
+                match request.uri().path() {
+                    "/diptych.v1.RetrievalService/Search" => std::future::pending().await,
+                    "/diptych.v1.RetrievalService/GetRecord" => {
+                        let mut response = Response::new(Body::empty());
+                        *response.headers_mut() = headers(HeaderValue::from_static("5"));
+                        Ok(response)
+                    }
+                    _ => {
+                        Observed::current().run(|| ());
+                        let trailers = headers(HeaderValue::from_static("0"));
+                        let body = http_body_util::Full::new(bytes::Bytes::from_static(b"hit"));
+                        let body = http_body_util::BodyExt::with_trailers(body, async { Some(Ok(trailers)) });
+                        Ok(Response::new(Body::new(body)))
+                    }
+                }
+            })
+        }
+    }
+
+    fn observed(timeout: Duration) -> (Metrics, Observe<Scripted>) {
+        let metrics = Metrics::default();
+        (metrics.clone(), ObserveLayer::new(metrics, None, timeout).layer(Scripted))
+    }
+
+    fn request(method: &str) -> Request<Body> {
+        let path = format!("/diptych.v1.RetrievalService/{method}");
+        Request::builder().uri(path).body(Body::empty()).unwrap()
+    }
+
+    fn count(metrics: &Metrics, method: &str, code: &str) -> bool {
+        let labels = format!("method=\"diptych.v1.RetrievalService/{method}\",code=\"{code}\"");
+        metrics.page().contains(&format!("diptych_requests_total{{{labels}}} 1\n"))
+    }
+
+    #[tokio::test]
+    async fn a_request_ends_with_its_status_wherever_that_stands() {
+        let (metrics, mut service) = observed(Duration::MAX);
+        let response = service.call(request("GetRecord")).await.unwrap();
+        assert_eq!(response.headers()[REQUEST_ID].len(), 16);
+        assert!(count(&metrics, "GetRecord", "NOT_FOUND"), "{}", metrics.page());
+
+        let response = service.call(request("Stats")).await.unwrap();
+        assert!(metrics.page().contains("diptych_requests_in_work 1\n"), "the trailers are still to come");
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+        assert_eq!(body.to_bytes(), "hit");
+        assert!(count(&metrics, "Stats", "OK"), "{}", metrics.page());
+        assert!(metrics.page().contains("diptych_requests_in_work 0\n"));
+        assert!(metrics.page().contains("stage=\"admission\"} 1\n"), "{}", metrics.page());
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_is_cancelled_or_out_of_time() {
+        for (timeout, code) in [(Duration::MAX, "CANCELLED"), (Duration::ZERO, "DEADLINE_EXCEEDED")] {
+            let (metrics, mut service) = observed(timeout);
+            drop(service.call(request("Search")));
+            assert!(count(&metrics, "Search", code), "{code}: {}", metrics.page());
+        }
+    }
 }
