@@ -19,7 +19,7 @@ use diptych_encoder::Precision;
 use diptych_engine::EngineOptions;
 use diptych_server::ServerOptions;
 
-pub use args::{ConfigCommand, Given, ServeArgs};
+pub use args::{ConfigCommand, ServeArgs};
 pub use commands::run;
 pub use settings::{Kind, SETTINGS, Setting};
 
@@ -173,7 +173,7 @@ pub fn resolve(args: &ServeArgs) -> Result<Resolved, Problems> {
 /// # Errors
 /// With every problem, what follows from its values together included.
 pub fn check_file(path: &Path) -> Result<usize, Problems> {
-    let args = ServeArgs { config: Some(path.to_owned()), given: Given::default() };
+    let args = ServeArgs { config: Some(path.to_owned()), ..ServeArgs::default() };
     let resolved = resolve(&args)?;
     Ok(resolved.sources.iter().filter(|source| **source != Source::Default).count())
 }

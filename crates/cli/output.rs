@@ -17,16 +17,19 @@ pub fn init_logs_from(level: &str) {
     logs.init();
 }
 
-/// As [`init_logs_from`] `info`, in the format of a server. Colours are for terminals.
+/// What a server logs when `RUST_LOG` is not set; hnsw_rs tells its parameters with every graph.
+const SERVER_LOGS: &str = "info,hnsw_rs=warn";
+
+/// As [`init_logs_from`], in the format of a server. Colours are for terminals.
 pub fn init_server_logs(format: LogFormat) {
     match format {
         LogFormat::Text => {
-            let logs = tracing_subscriber::fmt().with_env_filter(log_filter("info"));
+            let logs = tracing_subscriber::fmt().with_env_filter(log_filter(SERVER_LOGS));
             logs.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).init();
         }
         LogFormat::Json => {
             let logs = tracing_subscriber::fmt().json().with_span_list(false);
-            logs.with_env_filter(log_filter("info")).with_writer(io::stderr).init();
+            logs.with_env_filter(log_filter(SERVER_LOGS)).with_writer(io::stderr).init();
         }
     }
 }

@@ -36,9 +36,15 @@ pub fn read(path: &Path) -> (Vec<Entry>, Vec<Problem>) {
 fn parse(path: &Path, text: &str) -> (Vec<Entry>, Vec<Problem>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { path, text, entries: Vec::new(), problems: Vec::new() };
+    let mut told = 0;
     for error in &errors {
         let at = error.span().map_or(0, |span| span.start);
-        reader.problem(at, format!("this is no TOML: {}", error.message()));
+        let line = reader.line(at);
+        // The parser goes on guessing within a line; its first complaint is the one to mend.
+        if line > told {
+            reader.problem(at, format!("this is no TOML: {}", error.message()));
+            told = line;
+        }
     }
     // What follows a slip of the pen is guesswork: its other problems would be made up.
     if errors.is_empty() {
@@ -224,7 +230,10 @@ format = 'xml'
 
     #[test]
     fn what_is_no_toml_is_said_with_its_line() {
-        let said = problems("data = 'x'\n[server\nlisten = 1\n");
-        assert!(said[0].starts_with("etc/diptych.toml:2: this is no TOML: "), "{said:?}");
+        let said = problems("data = 'x'\n[server\nlisten = 1\nrequests_max = = 1 = 2\n");
+        assert_eq!(said.len(), 2, "one for each wrong line: {said:?}");
+        for (line, problem) in [2, 4].into_iter().zip(said) {
+            assert!(problem.starts_with(&format!("etc/diptych.toml:{line}: this is no TOML: ")), "{problem}");
+        }
     }
 }
