@@ -111,7 +111,7 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) else {
+        let Some(url) = line.split_whitespace().find(|word| word.starts_with("http")) else {
             let mut said = String::new();
             child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             panic!("the server did not start: {line} {said}");
@@ -142,9 +142,14 @@ impl Server {
         self.log.take().unwrap().join().unwrap()
     }
 
-    fn terminate(&mut self) -> std::process::ExitStatus {
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    fn terminate(&mut self) -> std::process::ExitStatus {
+        self.signal("TERM");
         self.child.wait().unwrap()
     }
 }

@@ -1,6 +1,8 @@
 //! What can be typed. The one place where defaults of the command line live, those of `serve` aside,
 //! which are in `config`.
 
+mod keys;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -12,6 +14,7 @@ use diptych_train::tune;
 use crate::completions::{CompletionsArgs, ManArgs};
 use crate::config::{ConfigCommand, ServeArgs};
 use crate::health::HealthArgs;
+pub use keys::{CreateKeyArgs, KeysCommand, ListKeysArgs, RevokeKeyArgs};
 
 /// What may stand for a model.
 pub const MODEL_HELP: &str =
@@ -78,6 +81,9 @@ pub enum Command {
     Stats(StatsArgs),
     /// Check that store and index agree; exit code 1 when they do not
     Verify(VerifyArgs),
+    /// Make, list and revoke the API keys of a server
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Look at models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -129,6 +135,10 @@ pub struct PlaceArgs {
     #[arg(long, env = "DIPTYCH_PRECISION", default_value_t = Precision::F32, value_name = "f32|int8")]
     pub precision: Precision,
     /// Server to ask instead, such as http://127.0.0.1:7700
+    ///
+    /// What it asks for comes from the environment: the API key from DIPTYCH_API_KEY, or from the file
+    /// that DIPTYCH_API_KEY_FILE names; for https://, DIPTYCH_TLS_CA names the certificate of its
+    /// authority, and DIPTYCH_TLS_IDENTITY a file with the client's own certificate and key.
     #[arg(long, value_name = "URL", required_unless_present = "data")]
     pub server: Option<String>,
     /// Collection to work on
@@ -457,6 +467,8 @@ pub struct ClassifyArgs {
 #[derive(Debug, clap::Args)]
 pub struct StatsArgs {
     /// Server to ask, such as http://127.0.0.1:7700
+    ///
+    /// The API key and certificates come from the environment, as `diptych search --help` says.
     #[arg(long, value_name = "URL")]
     pub server: String,
     /// Print JSON

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use diptych_encoder::Precision;
 use diptych_engine::EngineOptions;
-use diptych_server::ServerOptions;
+use diptych_server::{ServerOptions, TlsOptions};
 
 pub use args::{ConfigCommand, ServeArgs};
 pub use commands::run;
@@ -30,6 +30,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// Certificates and the key to them, PEM.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFiles {
+    /// The server's certificate, and those that lead to a root.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// Who signs the certificates of clients that are let in.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Everything that `diptych serve` can be told. The one place of its defaults, where those of the parts
@@ -46,6 +57,8 @@ pub struct ServeConfig {
     pub listen: std::net::SocketAddr,
     /// Bounds of the server.
     pub server: ServerOptions,
+    /// Certificates.
+    pub tls: TlsFiles,
     /// Bounds of the engine.
     pub engine: EngineOptions,
     /// Where to serve metrics, if anywhere.
@@ -64,6 +77,7 @@ impl Default for ServeConfig {
             precision: Precision::F32,
             listen: ([127, 0, 0, 1], 7700).into(),
             server: ServerOptions::default(),
+            tls: TlsFiles::default(),
             engine: EngineOptions::default(),
             metrics_listen: None,
             metrics_remote: false,
@@ -92,8 +106,34 @@ impl ServeConfig {
         }
     }
 
+    /// The server's options, certificates included.
+    pub fn server_options(&self) -> ServerOptions {
+        let mut options = self.server.clone();
+        let TlsFiles { certificate, key, client_ca } = self.tls.clone();
+        options.access.tls =
+            certificate.zip(key).map(|(certificate, key)| TlsOptions { certificate, key, client_ca });
+        options
+    }
+
     /// What is wrong with settings that are each for itself right.
     fn conflicts(&self) -> Option<Problem> {
+        let tls = &self.tls;
+        if tls.certificate.is_some() != tls.key.is_some() || (tls.client_ca.is_some() && tls.key.is_none()) {
+            return Some(Problem {
+                place: "tls".to_owned(),
+                what:
+                    "a certificate and its key belong together, and client_ca to both: set tls.certificate \
+                       and tls.key (--tls-certificate, --tls-key)"
+                        .to_owned(),
+            });
+        }
+        let limits = &self.server.access.limits;
+        if limits.burst.is_some() && limits.requests_per_second.is_none() {
+            return Some(Problem {
+                place: "access.rate_burst".to_owned(),
+                what: "there is no rate to burst from: set access.rate_limit (--rate-limit), too".to_owned(),
+            });
+        }
         let address = self.metrics_listen.filter(|a| !a.ip().is_loopback() && !self.metrics_remote)?;
         Some(Problem {
             place: "metrics.listen".to_owned(),

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -36,8 +35,9 @@ pub fn run(args: &HealthArgs) -> Result<ExitCode> {
 }
 
 async fn ask(url: &str) -> Result<ServingStatus> {
-    let channel: Channel = remote::channel(url).await?;
+    let (channel, bearer) = remote::channel(url).await?;
     let request = HealthCheckRequest { service: String::new() };
-    let answer = HealthClient::new(channel).check(request).await.map_err(|s| remote::failed(&s))?;
+    let mut client = HealthClient::with_interceptor(channel, bearer);
+    let answer = client.check(request).await.map_err(|s| remote::failed(&s))?;
     Ok(answer.into_inner().status())
 }

@@ -13,6 +13,7 @@ mod health;
 mod hub;
 mod index;
 mod ingest;
+mod keys;
 mod local;
 mod model;
 mod output;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Relevance(args) => relevance::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Keys(command) => keys::run(&command),
         Command::Model(command) => model::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Health(args) => health::run(&args),

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use diptych_server::{Metrics, serve_metrics};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,16 +13,14 @@ use tokio::task::JoinSet;
 use crate::config::{self, ServeArgs, ServeConfig};
 use crate::{local, output, systemd};
 
+/// How long what was cut off may take to notice.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 pub fn run(args: &ServeArgs) -> Result<ExitCode> {
     let config = config::resolve(args)?.config;
     let (data, model) = config.places()?;
-    if !config.listen.ip().is_loopback() {
-        bail!(
-            "{} is reachable from other machines, and this server has no authentication yet; \
-             listen on 127.0.0.1 and put an authenticating proxy in front",
-            config.listen
-        );
-    }
+    let server = config.server_options();
+    server.access.check(config.listen)?;
     output::init_server_logs(config.log_format);
     let encoder = local::load_model(model, config.precision)?;
     let engine = local::open_engine(data, encoder, config.engine.clone(), true)?;
@@ -33,16 +32,18 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
         let listener = listen(config.listen).await?;
         let engine = Arc::new(engine);
         let (_metrics, scraped) = metrics(&config, &engine).await?;
+        // Before the line below, on which those wait who may then stop the server.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let records: u64 = overview.collections.iter().map(|(_, stats)| stats.records).sum();
         output::line(&format!(
-            "serving on http://{} · {} in {} · model {}{scraped}",
+            "serving on {}://{} · {} in {} · model {}{scraped}",
+            if server.access.tls.is_some() { "https" } else { "http" },
             listener.local_addr()?,
             output::count(records, "record"),
             output::count(overview.collections.len() as u64, "collection"),
             output::short_id(&overview.model_id),
         ))?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -52,10 +53,12 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode> {
             tracing::info!("stopping: finishing the requests in work");
         };
         systemd::notify("READY=1");
-        diptych_server::run(listener, engine, config.server.clone(), shutdown)
+        diptych_server::run(listener, engine, server, shutdown)
             .await
             .map_err(|e| anyhow::anyhow!("the server failed: {e}"))
     });
+    // Engine calls that were cut off are not waited for: what was acknowledged is durable.
+    runtime.shutdown_timeout(CUT_OFF);
     served?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::values::{address, log_format, parsed, seconds, share, switch, whole, words};
+use super::values::{address, log_format, parsed, rate, seconds, share, switch, whole, words};
 use super::{LogFormat, ServeConfig};
 use crate::args::MODEL_HELP;
 
@@ -110,7 +110,7 @@ pub const SETTINGS: &[Setting] = &[
         env: "DIPTYCH_LISTEN",
         value: "ADDRESS",
         kind: Kind::Text,
-        help: "Address to listen on; loopback only, since there is no authentication",
+        help: "Address to listen on; off loopback only with --keys, --tls-certificate and --tls-key",
         set: |config, text| {
             config.listen = address(text)?;
             Ok(())
@@ -172,6 +172,146 @@ pub const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| Some(config.server.timeout.as_secs_f64().to_string()),
+    },
+    Setting {
+        section: "tls",
+        name: "certificate",
+        flag: "tls-certificate",
+        env: "DIPTYCH_TLS_CERTIFICATE",
+        value: "FILE",
+        kind: Kind::Path,
+        help: "The server's certificate and those that lead to a root, PEM; read again when it changes",
+        set: |config, text| {
+            config.tls.certificate = Some(words(text)?.into());
+            Ok(())
+        },
+        show: |config| path(config.tls.certificate.as_deref()),
+    },
+    Setting {
+        section: "tls",
+        name: "key",
+        flag: "tls-key",
+        env: "DIPTYCH_TLS_KEY",
+        value: "FILE",
+        kind: Kind::Path,
+        help: "The certificate's private key, PEM",
+        set: |config, text| {
+            config.tls.key = Some(words(text)?.into());
+            Ok(())
+        },
+        show: |config| path(config.tls.key.as_deref()),
+    },
+    Setting {
+        section: "tls",
+        name: "client_ca",
+        flag: "tls-client-ca",
+        env: "DIPTYCH_TLS_CLIENT_CA",
+        value: "FILE",
+        kind: Kind::Path,
+        help: "Let in only clients with a certificate signed by one of these, PEM",
+        set: |config, text| {
+            config.tls.client_ca = Some(words(text)?.into());
+            Ok(())
+        },
+        show: |config| path(config.tls.client_ca.as_deref()),
+    },
+    Setting {
+        section: "access",
+        name: "keys",
+        flag: "keys",
+        env: "DIPTYCH_KEYS",
+        value: "FILE",
+        kind: Kind::Path,
+        help: "File of API keys, made by `diptych keys create`; read again when it changes",
+        set: |config, text| {
+            config.server.access.keys = Some(words(text)?.into());
+            Ok(())
+        },
+        show: |config| path(config.server.access.keys.as_deref()),
+    },
+    Setting {
+        section: "access",
+        name: "rate_limit",
+        flag: "rate-limit",
+        env: "DIPTYCH_RATE_LIMIT",
+        value: "N",
+        kind: Kind::Number,
+        help: "Requests per second of each key, on average; no limit unless told",
+        set: |config, text| {
+            config.server.access.limits.requests_per_second = Some(rate(text)?);
+            Ok(())
+        },
+        show: |config| config.server.access.limits.requests_per_second.map(|n| n.to_string()),
+    },
+    Setting {
+        section: "access",
+        name: "rate_burst",
+        flag: "rate-burst",
+        env: "DIPTYCH_RATE_BURST",
+        value: "N",
+        kind: Kind::Number,
+        help: "Requests of each key that may come at once after a pause; those of a second unless told",
+        set: |config, text| {
+            config.server.access.limits.burst = Some(whole(text, 1, 1_000_000)?);
+            Ok(())
+        },
+        show: |config| config.server.access.limits.burst.map(|n| n.to_string()),
+    },
+    Setting {
+        section: "access",
+        name: "key_concurrency",
+        flag: "key-concurrency",
+        env: "DIPTYCH_KEY_CONCURRENCY",
+        value: "N",
+        kind: Kind::Number,
+        help: "Requests of each key in work at a time, a stream being one; no limit unless told",
+        set: |config, text| {
+            config.server.access.limits.in_work_max = Some(whole(text, 1, 65_536)?);
+            Ok(())
+        },
+        show: |config| config.server.access.limits.in_work_max.map(|n| n.to_string()),
+    },
+    Setting {
+        section: "access",
+        name: "audit_log",
+        flag: "audit-log",
+        env: "DIPTYCH_AUDIT_LOG",
+        value: "FILE",
+        kind: Kind::Path,
+        help: "Record every access to data here, as JSON lines without content; what cannot be recorded is refused",
+        set: |config, text| {
+            config.server.access.audit_log = Some(words(text)?.into());
+            Ok(())
+        },
+        show: |config| path(config.server.access.audit_log.as_deref()),
+    },
+    Setting {
+        section: "shutdown",
+        name: "drain_notice",
+        flag: "drain-notice",
+        env: "DIPTYCH_DRAIN_NOTICE",
+        value: "SECONDS",
+        kind: Kind::Number,
+        help: "How long to go on serving while health says NOT_SERVING, when told to stop",
+        set: |config, text| {
+            config.server.drain_notice = seconds(text, 0.0, 3600.0)?;
+            Ok(())
+        },
+        show: |config| Some(config.server.drain_notice.as_secs_f64().to_string()),
+    },
+    Setting {
+        section: "shutdown",
+        name: "drain_time",
+        flag: "drain-time",
+        env: "DIPTYCH_DRAIN_TIME",
+        value: "SECONDS",
+        kind: Kind::Number,
+        help: "How long requests in work have to finish after that",
+        set: |config, text| {
+            config.server.drain_time = seconds(text, 0.0, 3600.0)?;
+            Ok(())
+        },
+        show: |config| Some(config.server.drain_time.as_secs_f64().to_string()),
     },
     Setting {
         section: "engine",

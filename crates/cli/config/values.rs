@@ -27,6 +27,12 @@ pub fn seconds(text: &str, min: f64, max: f64) -> Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' does not fit: use seconds from {min} to {max}"))
 }
 
+/// So many per second.
+pub fn rate(text: &str) -> Result<f64, String> {
+    number(text, 0.001, 1e6)
+        .ok_or_else(|| format!("'{text}' does not fit: use a number from 0.001 to 1000000"))
+}
+
 /// An address to listen on.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("'{text}' is no address: write it like 127.0.0.1:7700 or [::1]:7700"))

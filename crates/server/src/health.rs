@@ -1,11 +1,12 @@
-//! `grpc.health.v1` that runs inference: SERVING means that both towers answered just now.
+//! `grpc.health.v1` that runs inference: SERVING means that both towers answered just now. A server
+//! that is about to stop says NOT_SERVING before it takes no more connections.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diptych_engine::{Engine, EngineError, Urgency};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -23,8 +24,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 const SERVICES: [&str; 2] = ["", "diptych.v1.RetrievalService"];
 
-pub(crate) fn service(engine: Arc<Engine>) -> HealthServer<InferenceHealth> {
-    HealthServer::new(InferenceHealth { state: Arc::new(State { engine, last: Mutex::new(None) }) })
+/// `stopping` turns true when the server is about to stop.
+pub(crate) fn service(engine: Arc<Engine>, stopping: watch::Receiver<bool>) -> HealthServer<InferenceHealth> {
+    HealthServer::new(InferenceHealth { state: Arc::new(State { engine, stopping, last: Mutex::new(None) }) })
 }
 
 pub(crate) struct InferenceHealth {
@@ -33,11 +35,15 @@ pub(crate) struct InferenceHealth {
 
 struct State {
     engine: Arc<Engine>,
+    stopping: watch::Receiver<bool>,
     last: Mutex<Option<(Instant, ServingStatus)>>,
 }
 
 impl State {
     async fn status(self: &Arc<Self>) -> ServingStatus {
+        if *self.stopping.borrow() {
+            return ServingStatus::NotServing;
+        }
         // Held across the probe on purpose: those who ask meanwhile wait for its answer.
         let mut last = self.last.lock().await;
         if let Some((at, status)) = *last
@@ -108,17 +114,23 @@ impl Health for InferenceHealth {
         tokio::spawn(async move {
             let mut interval = tokio::time::interval(WATCH_INTERVAL);
             let mut told = None;
+            let mut stopping = state.stopping.clone();
             loop {
-                tokio::select! {
-                    _ = interval.tick() => {}
+                let stop = tokio::select! {
+                    _ = interval.tick() => false,
+                    _ = stopping.wait_for(|stopping| *stopping) => true,
                     () = send.closed() => return,
-                }
+                };
                 let now = if known {
                     response(state.status().await)
                 } else {
                     HealthCheckResponse { status: SERVICE_UNKNOWN }
                 };
                 if told.replace(now.status) != Some(now.status) && send.send(now).await.is_err() {
+                    return;
+                }
+                // The last word; a stream that goes on would keep the server from stopping.
+                if stop {
                     return;
                 }
             }

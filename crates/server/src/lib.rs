@@ -6,6 +6,7 @@
 //! blocking threads, and the model has its own.
 //! Deliberately absent: the listening socket, signals and configuration, which the caller owns.
 
+mod access;
 mod connections;
 mod convert;
 mod health;
@@ -23,11 +24,16 @@ use diptych_engine::Engine;
 use diptych_proto::FILE_DESCRIPTOR_SET;
 use diptych_proto::v1::retrieval_service_server::RetrievalServiceServer;
 use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 
 use observe::ObserveLayer;
 
+pub use access::{
+    AccessError, AccessOptions, KeyError, KeyLimits, KeyRecord, NewKey, Role, TlsError, TlsOptions,
+    create_key, list_keys, revoke_key,
+};
 pub use convert::{
     attributes_from_wire, attributes_to_wire, filter_to_wire, index_to_wire, modality_from_wire,
     modality_to_wire, plan_from_wire,
@@ -49,6 +55,13 @@ pub struct ServerOptions {
     pub slow: Option<Duration>,
     /// Where requests and connections are counted.
     pub metrics: Metrics,
+    /// Who may reach the server.
+    pub access: AccessOptions,
+    /// How long health says NOT_SERVING before the server takes no more requests, so that those who
+    /// spread them notice.
+    pub drain_notice: Duration,
+    /// How long requests in work may take after that before they are cut off.
+    pub drain_time: Duration,
 }
 
 impl Default for ServerOptions {
@@ -60,6 +73,9 @@ impl Default for ServerOptions {
             timeout: Duration::from_secs(30),
             slow: Some(Duration::from_secs(1)),
             metrics: Metrics::default(),
+            access: AccessOptions::default(),
+            drain_notice: Duration::ZERO,
+            drain_time: Duration::from_secs(30),
         }
     }
 }
@@ -67,18 +83,24 @@ impl Default for ServerOptions {
 /// A message holds one image and what surrounds it.
 const MESSAGE_BYTES_MAX: usize = IMAGE_BYTES_MAX + (1 << 20);
 
-/// Serves until `shutdown` resolves, then finishes the requests in work.
+/// Serves until `shutdown` resolves. Then health turns to NOT_SERVING, no more requests are taken
+/// after the notice, and those in work are finished, or cut off when their time is over. Engine calls
+/// that are cut off still run: whoever ends the runtime need not wait for them, since what was
+/// acknowledged is durable.
 ///
 /// # Errors
-/// When the transport fails.
+/// When the options do not allow to listen there, or when the transport fails.
 pub async fn run(
     listener: TcpListener,
     engine: Arc<Engine>,
     options: ServerOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let gate = access::Gate::open(&options.access, listener.local_addr()?)?;
+    let incoming =
+        connections::accept(listener, options.connections_max, gate.tls(), options.metrics.clone());
     let retrieval = service::Retrieval::new(Arc::clone(&engine), options.requests_max);
-    let retrieval = RetrievalServiceServer::new(retrieval)
+    let retrieval = RetrievalServiceServer::new(access::Scoped(retrieval))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
@@ -87,20 +109,39 @@ pub async fn run(
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let observe = ObserveLayer::new(options.metrics.clone(), options.slow, options.timeout);
-    let connections = connections::accept(listener, options.connections_max, options.metrics);
-    Server::builder()
+    let observe = ObserveLayer::new(options.metrics, options.slow, options.timeout);
+    let (stop, stopping) = watch::channel(false);
+    let (drain, draining) = oneshot::channel();
+    let closing = async {
+        shutdown.await;
+        stop.send_replace(true);
+        tokio::time::sleep(options.drain_notice).await;
+        // Whoever waits for it is the select below.
+        let _ = drain.send(());
+    };
+    let served = Server::builder()
         // The outermost layer, so that what another refuses is counted too.
         .layer(observe)
-        .timeout(options.timeout)
         .max_concurrent_streams(options.streams_per_connection_max)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_max_header_list_size(16 * 1024)
+        .layer(gate.layer(options.timeout))
         .add_service(retrieval)
-        .add_service(health::service(engine))
+        .add_service(health::service(engine, stopping))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(connections, shutdown)
-        .await?;
+        .serve_with_incoming_shutdown(incoming, closing);
+    let overdue = async {
+        match draining.await {
+            Ok(()) => tokio::time::sleep(options.drain_time).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = served => served?,
+        () = overdue => {
+            tracing::warn!(after = ?options.drain_time, "requests that were still in work were cut off");
+        }
+    }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::{CallOff, Caller};
 use crate::observe::Observed;
 use crate::{convert, status};
 
@@ -47,16 +48,20 @@ impl Retrieval {
         &self,
         work: impl FnOnce(&Engine) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, Status> {
-        let permit = self.admit()?;
+        // Both are held for as long as the work takes, also when the client has left.
+        let held = (self.admit()?, Caller::current()?);
         let engine = Arc::clone(&self.engine);
         let observed = Observed::current();
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+        let task = tokio::task::spawn_blocking(move || {
+            let _held = held;
             observed.run(|| work(&engine))
-        })
-        .await
-        .map_err(|_| Status::internal("the request failed inside the server; report this if it persists"))?
-        .map_err(|error| status::from_engine(&error))
+        });
+        let _call_off = CallOff(task.abort_handle());
+        task.await
+            .map_err(|_| {
+                Status::internal("the request failed inside the server; report this if it persists")
+            })?
+            .map_err(|error| status::from_engine(&error))
     }
 }
 
@@ -87,6 +92,7 @@ impl RetrievalService for Retrieval {
         request: Request<Streaming<wire::IngestRequest>>,
     ) -> Result<Response<Self::IngestStream>, Status> {
         let permit = self.admit()?;
+        let caller = Caller::current()?;
         let engine = Arc::clone(&self.engine);
         let mut items = request.into_inner();
         let observed = Observed::current();
@@ -94,12 +100,14 @@ impl RetrievalService for Retrieval {
         tokio::spawn(async move {
             let _permit = permit;
             loop {
-                let (group, end) = next_group(&mut items).await;
-                let engine = Arc::clone(&engine);
+                let waited = caller.before_deadline(next_group(&mut items)).await;
+                let (group, end) = waited.unwrap_or_else(|late| (Vec::new(), Some(Err(late))));
+                let (engine, caller) = (Arc::clone(&engine), caller.clone());
                 // Runs to its end even when the client leaves: a group is written whole.
                 let request = observed.clone();
-                let written =
-                    tokio::task::spawn_blocking(move || request.run(|| ingest_group(&engine, group)));
+                let written = tokio::task::spawn_blocking(move || {
+                    request.run(|| ingest_group(&engine, &caller, group))
+                });
                 let written = written.await.unwrap_or_default();
                 observed.ingested(&written);
                 for answer in written {
@@ -237,7 +245,11 @@ async fn next_group(
 }
 
 /// Ingests the items of a group, answers in order. Runs of one collection and mode go together.
-fn ingest_group(engine: &Engine, group: Vec<wire::IngestRequest>) -> Vec<wire::IngestResponse> {
+fn ingest_group(
+    engine: &Engine,
+    caller: &Caller,
+    group: Vec<wire::IngestRequest>,
+) -> Vec<wire::IngestResponse> {
     let mut answers = Vec::with_capacity(group.len());
     let mut run: Option<(CollectionName, PutMode, Vec<NewRecord>)> = None;
     let flush = |run: &mut Option<(CollectionName, PutMode, Vec<NewRecord>)>,
@@ -248,7 +260,8 @@ fn ingest_group(engine: &Engine, group: Vec<wire::IngestRequest>) -> Vec<wire::I
     };
     for item in group {
         let key = item.key.clone();
-        match convert::ingest_from_wire(item) {
+        let allowed = caller.may_enter(&item.collection);
+        match allowed.and_then(|()| convert::ingest_from_wire(item)) {
             Ok((collection, mode, record)) => match &mut run {
                 Some((c, m, records)) if *c == collection && *m == mode => records.push(record),
                 _ => {
@@ -263,6 +276,8 @@ fn ingest_group(engine: &Engine, group: Vec<wire::IngestRequest>) -> Vec<wire::I
         }
     }
     flush(&mut run, &mut answers);
+    let written = [wire::WriteOutcome::Created, wire::WriteOutcome::Updated];
+    caller.count(answers.iter().filter(|answer| written.contains(&answer.outcome())).count() as u64);
     answers
 }
 

@@ -5,13 +5,26 @@ use diptych_engine::EngineError;
 use diptych_store::StoreError;
 use tonic::{Code, Status};
 
+use crate::access::Caller;
+
 /// The status a client gets for an error. The message is the error's own, which says what to do.
 pub(crate) fn from_engine(error: &EngineError) -> Status {
     let code = code(error);
     if matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable) {
         tracing::error!(%error, "a request failed");
     }
-    Status::new(code, error.to_string())
+    Status::new(code, message(error))
+}
+
+/// The error's own message, less the names of collections that the caller's key is not for.
+fn message(error: &EngineError) -> String {
+    match (error, Caller::current()) {
+        (EngineError::CollectionNotFound { name, existing }, Ok(caller)) => {
+            let existing = existing.iter().filter(|name| caller.sees(name)).cloned().collect();
+            EngineError::CollectionNotFound { name: name.clone(), existing }.to_string()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn code(error: &EngineError) -> Code {
