@@ -133,7 +133,7 @@ fn diagram(svg: &mut String, report: &RelevanceReport, left: f64) {
             bin.predicted, bin.observed, bin.hits
         ));
     }
-    let caption = "relevance of first hits (across), share of matches (up)";
+    let caption = "promised across, true up; first hits only";
     put(text((left, bottom + 36.0), "start", caption, "#374151"));
 }
 
