@@ -43,8 +43,20 @@ fn least(path: &str) -> Option<Least> {
         | "/diptych.v1.RetrievalService/GetRecord"
         | "/diptych.v1.RetrievalService/ListRecords"
         | "/diptych.v1.RetrievalService/Embed"
-        | "/diptych.v1.RetrievalService/Stats" => Least::Read,
-        "/diptych.v1.RetrievalService/Ingest" | "/diptych.v1.RetrievalService/DeleteRecord" => Least::Write,
+        | "/diptych.v1.RetrievalService/Stats"
+        | "/diptych.v1.RetrievalService/CountRecords"
+        | "/diptych.v1.CollectionService/ListCollections"
+        | "/diptych.v1.CollectionService/GetCollection"
+        | "/diptych.v1.OperationService/GetOperation"
+        | "/diptych.v1.OperationService/ListOperations" => Least::Read,
+        "/diptych.v1.RetrievalService/Ingest"
+        | "/diptych.v1.RetrievalService/DeleteRecord"
+        | "/diptych.v1.RetrievalService/UpdateRecord"
+        | "/diptych.v1.RetrievalService/DeleteRecords"
+        | "/diptych.v1.OperationService/CancelOperation" => Least::Write,
+        "/diptych.v1.CollectionService/CreateCollection"
+        | "/diptych.v1.CollectionService/DeleteCollection"
+        | "/diptych.v1.CollectionService/RebuildIndex" => Least::Admin,
         "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" => Least::Nobody,
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
         | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Least::Read,

@@ -6,6 +6,7 @@
 
 mod access;
 mod bad_input;
+mod collections;
 mod config;
 mod crash;
 mod evaluation;
@@ -19,6 +20,7 @@ mod python_client;
 mod queries;
 mod real_data;
 mod recall;
+mod records;
 mod support;
 mod training;
 mod wire;

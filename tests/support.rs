@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use diptych_proto::v1 as wire;
 use diptych_proto::v1::retrieval_service_client::RetrievalServiceClient;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -73,6 +74,22 @@ pub fn hits(json: &str) -> Vec<(String, f64, String)> {
         .collect()
 }
 
+/// Ingests items, none of which may fail; returns the answers.
+pub async fn ingest(client: &mut Client, items: Vec<wire::IngestRequest>) -> Vec<wire::IngestResponse> {
+    let mut answers = client.ingest(tokio_stream::iter(items)).await.unwrap().into_inner();
+    let mut all = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert!(answer.error.is_none(), "{answer:?}");
+        all.push(answer);
+    }
+    all
+}
+
+/// A condition as it is written, for the wire.
+pub fn filter(written: &str) -> Option<wire::Filter> {
+    Some(diptych_server::filter_to_wire(&written.parse().unwrap()))
+}
+
 /// A folder with generated cases in `phantoms/`.
 pub fn corpus(cases: u32) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -127,13 +144,22 @@ impl Server {
     }
 
     pub async fn client(&self) -> Client {
-        let channel = Channel::from_shared(self.url.clone()).unwrap().connect().await.unwrap();
-        RetrievalServiceClient::new(channel)
+        RetrievalServiceClient::new(self.channel().await)
+    }
+
+    /// A connection for any of its services.
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(self.url.clone()).unwrap().connect().await.unwrap()
     }
 
     /// Asks the server to stop, as an operator would, and waits for it.
     pub fn stop(mut self) -> std::process::ExitStatus {
         self.terminate()
+    }
+
+    /// As [`Server::stop`], while connections of this task are open: the server waits for them to close.
+    pub async fn stop_with_clients(self) -> std::process::ExitStatus {
+        tokio::task::spawn_blocking(|| self.stop()).await.unwrap()
     }
 
     /// As [`Server::stop`]; returns all that it has logged.

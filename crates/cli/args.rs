@@ -14,6 +14,7 @@ use diptych_train::tune;
 use crate::completions::{CompletionsArgs, ManArgs};
 use crate::config::{ConfigCommand, ServeArgs};
 use crate::health::HealthArgs;
+use crate::record_args::{CollectionCommand, RecordCommand};
 pub use keys::{CreateKeyArgs, KeysCommand, ListKeysArgs, RevokeKeyArgs};
 
 /// What may stand for a model.
@@ -84,6 +85,12 @@ pub enum Command {
     /// Make, list and revoke the API keys of a server
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Create, list, describe and delete collections
+    #[command(subcommand)]
+    Collection(CollectionCommand),
+    /// Read, count, update and delete records
+    #[command(subcommand)]
+    Record(RecordCommand),
     /// Look at models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -234,8 +241,8 @@ pub struct SearchArgs {
     pub recall: Option<f64>,
     /// Only records that meet a condition: 'view = "PA" and age >= 40 and not labels has "normal"'
     ///
-    /// Conditions: =, !=, <, <=, >, >= with a "text", a number, true or false; in ("PA", "AP"); has
-    /// "text" for an attribute that is a list of texts; exists NAME. They are joined by and, or, not
+    /// Conditions: =, !=, <, <=, >, >= with a "text", a number, time("2024-01-31"), true or false; in
+    /// ("PA", "AP"); starts_with "text"; has "text" for an attribute that is a list of texts; exists NAME. They are joined by and, or, not
     /// and parentheses. A record without the attribute meets no condition but !=. Names with other
     /// characters than letters, digits, '_', '-' and '.' stand in `backquotes`.
     #[arg(long, value_name = "CONDITION")]

@@ -35,9 +35,9 @@ pub fn run(args: &HealthArgs) -> Result<ExitCode> {
 }
 
 async fn ask(url: &str) -> Result<ServingStatus> {
-    let (channel, bearer) = remote::channel(url).await?;
+    let link = remote::link(url).await?;
     let request = HealthCheckRequest { service: String::new() };
-    let mut client = HealthClient::with_interceptor(channel, bearer);
+    let mut client = HealthClient::new(link);
     let answer = client.check(request).await.map_err(|s| remote::failed(&s))?;
     Ok(answer.into_inner().status())
 }

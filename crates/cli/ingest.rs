@@ -164,6 +164,7 @@ fn request(collection: &str, new: diptych_engine::NewRecord) -> wire::IngestRequ
         texts: new.texts,
         attributes: attributes_to_wire(&new.attributes),
         mode: wire::WriteMode::Upsert as i32,
+        ..Default::default()
     }
 }
 

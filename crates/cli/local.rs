@@ -1,14 +1,17 @@
-//! A store and a model on this machine.
+//! A store and a model on this machine, or a store alone.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImage, PreparedText};
 use diptych_encoder::{DualEncoder, Precision};
 use diptych_engine::{Engine, EngineOptions};
 use diptych_store::{Store, StoreOptions};
 
 use crate::hub;
+use crate::record_args::WhereArgs;
+use crate::remote::{self, Link};
 
 /// Loads a model: a directory, or a name such as `hf:owner/name`.
 pub fn load_model(model: &Path, precision: Precision) -> Result<DualEncoder> {
@@ -32,4 +35,76 @@ pub fn open_engine(
 /// Opens a data directory.
 pub fn open_store(data: &Path, create: bool) -> Result<Store> {
     Ok(Store::open(data, &StoreOptions { create, ..StoreOptions::default() })?)
+}
+
+/// A connection to a server, or to the services over a data directory that is opened without its model.
+pub async fn link(place: &WhereArgs) -> Result<Link> {
+    match (&place.data, &place.server) {
+        (Some(data), _) => {
+            let store = open_store(data, false)?;
+            let encoder = Arc::new(Absent::of(&store));
+            let engine = Engine::open(store, encoder, EngineOptions::default())?;
+            link_to(engine).await
+        }
+        (None, Some(server)) => remote::link(server).await,
+        (None, None) => unreachable!("the parser wants --data or --server"),
+    }
+}
+
+/// A connection to the services over an engine.
+pub async fn link_to(engine: Engine) -> Result<Link> {
+    let channel = diptych_server::in_process(Arc::new(engine)).await;
+    channel.map(remote::near).map_err(|e| anyhow::anyhow!("the services cannot be started here: {e}"))
+}
+
+/// Whether a data directory has a collection, from which its model is known.
+pub fn has_model(data: &Path) -> Result<bool> {
+    Ok(data.exists() && !open_store(data, false)?.collections().is_empty())
+}
+
+/// The model of a store that nothing is to be encoded for.
+struct Absent {
+    model_id: ModelId,
+    dim: usize,
+}
+
+impl Absent {
+    /// All collections of a store have one model; a store without any has none to tell.
+    fn of(store: &Store) -> Self {
+        let (model_id, dim) = match store.collections().first() {
+            Some(collection) => (collection.model_id, collection.dim),
+            None => (ModelId(Digest([0; 32])), 1),
+        };
+        Self { model_id, dim: dim as usize }
+    }
+
+    fn refusal<T>() -> Result<T, EncodeError> {
+        Err(EncodeError::Model { reason: "this command works without the model".to_owned() })
+    }
+}
+
+impl Encode for Absent {
+    fn model_id(&self) -> ModelId {
+        self.model_id
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn prepare_image(&self, _: &[u8]) -> Result<PreparedImage, EncodeError> {
+        Self::refusal()
+    }
+
+    fn prepare_text(&self, _: &str) -> Result<PreparedText, EncodeError> {
+        Self::refusal()
+    }
+
+    fn encode_images(&self, _: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
+        Self::refusal()
+    }
+
+    fn encode_texts(&self, _: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError> {
+        Self::refusal()
+    }
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod classify;
+mod collection;
 mod completions;
 mod config;
 mod embed;
@@ -19,6 +20,8 @@ mod model;
 mod output;
 mod pairs;
 mod phantom;
+mod record;
+mod record_args;
 mod relevance;
 mod remote;
 mod search;
@@ -56,6 +59,8 @@ fn main() -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Keys(command) => keys::run(&command),
+        Command::Collection(command) => collection::run(&command),
+        Command::Record(command) => record::run(&command),
         Command::Model(command) => model::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Health(args) => health::run(&args),

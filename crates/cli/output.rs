@@ -155,5 +155,6 @@ pub fn attribute_json(value: &AttributeValue) -> Value {
         AttributeValue::Integer(v) => json!(v),
         AttributeValue::Float(v) => json!(v),
         AttributeValue::Bool(v) => json!(v),
+        AttributeValue::Time(v) => json!(v.to_string()),
     }
 }

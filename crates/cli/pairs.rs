@@ -42,6 +42,7 @@ pub fn values(item: &Item, attribute: &str) -> Result<Vec<String>> {
         Some(AttributeValue::Integer(value)) => Ok(vec![value.to_string()]),
         Some(AttributeValue::Float(value)) => Ok(vec![value.to_string()]),
         Some(AttributeValue::Bool(value)) => Ok(vec![value.to_string()]),
+        Some(AttributeValue::Time(value)) => Ok(vec![value.to_string()]),
         None => {
             let there: Vec<&str> = item.attributes.keys().map(String::as_str).collect();
             let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };

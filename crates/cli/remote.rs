@@ -24,7 +24,9 @@ const TLS_CA: &str = "DIPTYCH_TLS_CA";
 /// PEM: a certificate of the client's own, then its private key.
 const TLS_IDENTITY: &str = "DIPTYCH_TLS_IDENTITY";
 
-pub type Client = RetrievalServiceClient<InterceptedService<Channel, Bearer>>;
+/// A connection, for the client of any service.
+pub type Link = InterceptedService<Channel, Bearer>;
+pub type Client = RetrievalServiceClient<Link>;
 
 /// Sends the API key with every request.
 #[derive(Clone)]
@@ -46,13 +48,21 @@ pub fn runtime() -> Result<Runtime> {
 
 /// Connects to a server.
 pub async fn connect(url: &str) -> Result<Client> {
-    let (channel, bearer) = channel(url).await?;
-    let client = RetrievalServiceClient::with_interceptor(channel, bearer);
-    Ok(client.max_decoding_message_size(2 * IMAGE_BYTES_MAX))
+    Ok(records(link(url).await?))
 }
 
-/// A connection to a server, for the client of any of its services.
-pub async fn channel(url: &str) -> Result<(Channel, Bearer)> {
+/// The service of records over a connection.
+pub fn records(link: Link) -> Client {
+    RetrievalServiceClient::new(link).max_decoding_message_size(2 * IMAGE_BYTES_MAX)
+}
+
+/// A connection within this process, which needs no key.
+pub fn near(channel: Channel) -> Link {
+    InterceptedService::new(channel, Bearer(None))
+}
+
+/// Connects to a server, for any of its services.
+pub async fn link(url: &str) -> Result<Link> {
     let endpoint = Channel::from_shared(url.to_owned())
         .with_context(|| format!("'{url}' is no address; write it like http://127.0.0.1:7700"))?;
     let bearer = Bearer(api_key()?);
@@ -73,7 +83,7 @@ pub async fn channel(url: &str) -> Result<(Channel, Bearer)> {
         };
         format!("cannot reach {url}; is `diptych serve` running there?{hint}")
     })?;
-    Ok((channel, bearer))
+    Ok(InterceptedService::new(channel, bearer))
 }
 
 fn with_tls(endpoint: Endpoint) -> Result<Endpoint> {

@@ -8,11 +8,18 @@ import pathlib
 import sys
 
 import grpc
+import grpc_tools
 from grpc_tools import protoc
 
 proto, address, phantoms = sys.argv[1:]
-assert protoc.main(["protoc", f"-I{proto}", "--python_out=.", "--grpc_python_out=.", "diptych/v1/retrieval.proto"]) == 0
+well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
+files = [f"diptych/v1/{name}.proto" for name in ("collections", "operations", "retrieval")]
+assert protoc.main(["protoc", f"-I{proto}", f"-I{well_known}", "--python_out=.", "--grpc_python_out=.", *files]) == 0
 sys.path.insert(0, ".")
+from diptych.v1 import collections_pb2 as cpb  # noqa: E402
+from diptych.v1 import collections_pb2_grpc as crpc  # noqa: E402
+from diptych.v1 import operations_pb2 as opb  # noqa: E402
+from diptych.v1 import operations_pb2_grpc as orpc  # noqa: E402
 from diptych.v1 import retrieval_pb2 as pb  # noqa: E402
 from diptych.v1 import retrieval_pb2_grpc as rpc  # noqa: E402
 
@@ -67,5 +74,40 @@ with grpc.insecure_channel(address) as channel:
         raise AssertionError("a deleted record was read")
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.NOT_FOUND, error
+
+    collections = crpc.CollectionServiceStub(channel)
+    operations = orpc.OperationServiceStub(channel)
+    schema = cpb.AttributeSchema(types={"taken": cpb.ATTRIBUTE_TYPE_TIME}, closed=True)
+    made = collections.CreateCollection(cpb.CreateCollectionRequest(name="py", schema=schema)).collection
+    assert made.schema == schema and made.create_time.seconds > 0, made
+    item = pb.IngestRequest(collection="py", key="a", texts=["Nodule."], request_id="once")
+    item.attributes["taken"].time_value.FromJsonString("2024-01-31T08:30:00Z")
+    first, second = stub.Ingest(iter([item, item]))
+    assert first == second and first.outcome == pb.WRITE_OUTCOME_CREATED, (first, second)
+
+    change = pb.UpdateRecordRequest(collection="py", record=pb.Record(key="a"))
+    change.record.attributes["taken"].time_value.FromJsonString("2024-02-01T00:00:00Z")
+    change.update_mask.paths.append("attributes.taken")
+    assert stub.UpdateRecord(change).outcome == pb.WRITE_OUTCOME_UPDATED
+    later = pb.AttributeComparison(attribute="taken", operator=pb.COMPARISON_OPERATOR_GREATER_OR_EQUAL)
+    later.value.time_value.FromJsonString("2024-02-01T00:00:00Z")
+    later = pb.Filter(compare=later)
+    assert stub.CountRecords(pb.CountRecordsRequest(collection="py", filter=later)).records == 1
+
+    assert collections.GetCollection(cpb.GetCollectionRequest(name="py")).collection.records == 1
+    listed = collections.ListCollections(cpb.ListCollectionsRequest()).collections
+    assert [c.name for c in listed] == ["default", "py"], listed
+    rebuild = collections.RebuildIndex(cpb.RebuildIndexRequest(collection="py")).operation
+    rebuild = operations.GetOperation(opb.GetOperationRequest(name=rebuild.name, wait_millis=10000)).operation
+    assert rebuild.done and rebuild.result.indexed_points == 1, rebuild
+
+    deletion = stub.DeleteRecords(pb.DeleteRecordsRequest(collection="py", filter=later))
+    deletion = operations.GetOperation(opb.GetOperationRequest(name=deletion.operation.name, wait_millis=10000)).operation
+    assert deletion.done and deletion.result.deleted_records == 1, deletion
+    latest = operations.ListOperations(opb.ListOperationsRequest()).operations
+    assert [o.name for o in latest] == [deletion.name, rebuild.name], latest
+    operations.CancelOperation(opb.CancelOperationRequest(name=deletion.name))
+    collections.DeleteCollection(cpb.DeleteCollectionRequest(name="py"))
+    assert len(collections.ListCollections(cpb.ListCollectionsRequest()).collections) == 1
 
 print("all well")

@@ -13,9 +13,10 @@ mod write;
 use std::cmp::Ordering;
 
 use crate::limits::{
-    ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_VALUES_MAX,
+    ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_PREFIX_BYTES_MAX,
+    FILTER_VALUES_MAX,
 };
-use crate::{AttributeValue, Attributes};
+use crate::{AttributeValue, Attributes, Time};
 
 pub use number::Number;
 
@@ -28,6 +29,8 @@ pub enum FilterValue {
     Number(Number),
     /// A truth value.
     Bool(bool),
+    /// A moment.
+    Time(Time),
 }
 
 impl FilterValue {
@@ -36,6 +39,7 @@ impl FilterValue {
         match (self, attribute) {
             (Self::Text(a), AttributeValue::String(b)) => a == b,
             (Self::Bool(a), AttributeValue::Bool(b)) => a == b,
+            (Self::Time(a), AttributeValue::Time(b)) => a == b,
             (Self::Number(a), b) => number(b).is_some_and(|b| *a == b),
             _ => false,
         }
@@ -47,7 +51,10 @@ fn number(attribute: &AttributeValue) -> Option<Number> {
     match attribute {
         AttributeValue::Integer(v) => Some(Number::Integer(*v)),
         AttributeValue::Float(v) => Some(Number::Float(*v)),
-        AttributeValue::String(_) | AttributeValue::List(_) | AttributeValue::Bool(_) => None,
+        AttributeValue::String(_)
+        | AttributeValue::List(_)
+        | AttributeValue::Bool(_)
+        | AttributeValue::Time(_) => None,
     }
 }
 
@@ -58,13 +65,13 @@ pub enum Comparison {
     Equal,
     /// Anything but that value, also no value at all: the negation of [`Self::Equal`].
     NotEqual,
-    /// A smaller number.
+    /// A smaller number, or an earlier time.
     Less,
-    /// A smaller number or the same.
+    /// A smaller number or the same; times likewise.
     LessOrEqual,
-    /// A greater number.
+    /// A greater number, or a later time.
     Greater,
-    /// A greater number or the same.
+    /// A greater number or the same; times likewise.
     GreaterOrEqual,
 }
 
@@ -81,7 +88,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it compares sizes, and so numbers only.
+    /// Whether it compares sizes, and so numbers and times only.
     fn orders(self) -> bool {
         !matches!(self, Self::Equal | Self::NotEqual)
     }
@@ -113,6 +120,13 @@ pub enum Condition {
         attribute: String,
         /// The text.
         text: String,
+    },
+    /// A text that begins with a text.
+    StartsWith {
+        /// The attribute's name.
+        attribute: String,
+        /// What it begins with, 1 to [`FILTER_PREFIX_BYTES_MAX`] bytes.
+        prefix: String,
     },
     /// An attribute that is there, with any value.
     Exists {
@@ -176,7 +190,7 @@ pub enum FilterError {
 
 impl Filter {
     /// Checks a condition: at most [`FILTER_DEPTH_MAX`] conditions within each other, at most
-    /// [`FILTER_VALUES_MAX`] values, finite numbers, sizes of numbers only, names and texts that
+    /// [`FILTER_VALUES_MAX`] values, finite numbers, sizes of numbers and times only, names and texts that
     /// attributes can have. `All` and `Any` of a single condition are replaced by that condition.
     ///
     /// # Errors
@@ -239,9 +253,12 @@ fn several(
 fn check_leaf(leaf: &Condition) -> Result<(), FilterError> {
     let (attribute, checked) = match leaf {
         Condition::Compare { attribute, comparison, value } => {
-            let ordered = !comparison.orders() || matches!(value, FilterValue::Number(_));
-            let refuse =
-                || format!("'{}' compares numbers; use '=' or 'in' for other values", comparison.as_str());
+            let ordered =
+                !comparison.orders() || matches!(value, FilterValue::Number(_) | FilterValue::Time(_));
+            let refuse = || {
+                let written = comparison.as_str();
+                format!("'{written}' compares numbers and times; use '=' or 'in' for other values")
+            };
             (attribute, if ordered { check_value(value) } else { Err(refuse()) })
         }
         Condition::In { attribute, values } => {
@@ -253,6 +270,7 @@ fn check_leaf(leaf: &Condition) -> Result<(), FilterError> {
         Condition::Has { attribute, text } => {
             (attribute, check_text("text", text, ATTRIBUTE_VALUE_BYTES_MAX))
         }
+        Condition::StartsWith { attribute, prefix } => (attribute, check_prefix(prefix)),
         Condition::Exists { attribute } => (attribute, Ok(())),
         Condition::All(_) | Condition::Any(_) | Condition::Not(_) => return Ok(()),
     };
@@ -272,7 +290,17 @@ fn check_value(value: &FilterValue) -> Result<(), String> {
         FilterValue::Number(number) if !number.is_finite() => {
             Err("the number is not finite; use 'exists' to ask for any value".to_owned())
         }
-        FilterValue::Number(_) | FilterValue::Bool(_) => Ok(()),
+        FilterValue::Number(_) | FilterValue::Bool(_) | FilterValue::Time(_) => Ok(()),
+    }
+}
+
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    match prefix.len() {
+        0 => Err("it begins with nothing; use 'exists' to ask for any value".to_owned()),
+        n if n > FILTER_PREFIX_BYTES_MAX => {
+            Err(format!("the beginning has {n} bytes, more than {FILTER_PREFIX_BYTES_MAX}; shorten it"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -287,7 +315,10 @@ fn check_text(what: &str, text: &str, max: usize) -> Result<(), String> {
 fn values(condition: &Condition) -> usize {
     match condition {
         Condition::In { values, .. } => values.len(),
-        Condition::Compare { .. } | Condition::Has { .. } | Condition::Exists { .. } => 1,
+        Condition::Compare { .. }
+        | Condition::Has { .. }
+        | Condition::StartsWith { .. }
+        | Condition::Exists { .. } => 1,
         Condition::All(inner) | Condition::Any(inner) => inner.iter().map(values).sum(),
         Condition::Not(inner) => values(inner),
     }
@@ -305,6 +336,10 @@ fn matches(condition: &Condition, attributes: &Attributes) -> bool {
             Some(AttributeValue::List(items)) => items.contains(text),
             _ => false,
         },
+        Condition::StartsWith { attribute, prefix } => match attributes.get(attribute) {
+            Some(AttributeValue::String(text)) => text.starts_with(prefix),
+            _ => false,
+        },
         Condition::Exists { attribute } => attributes.contains_key(attribute),
         Condition::All(inner) => inner.iter().all(|condition| matches(condition, attributes)),
         Condition::Any(inner) => inner.iter().any(|condition| matches(condition, attributes)),
@@ -315,6 +350,10 @@ fn matches(condition: &Condition, attributes: &Attributes) -> bool {
 fn compares(found: Option<&AttributeValue>, comparison: Comparison, value: &FilterValue) -> bool {
     let order = || match (found.and_then(number), value) {
         (Some(found), FilterValue::Number(value)) => Some(found.cmp(value)),
+        (None, FilterValue::Time(value)) => match found {
+            Some(AttributeValue::Time(found)) => Some(found.cmp(value)),
+            _ => None,
+        },
         _ => None,
     };
     match comparison {

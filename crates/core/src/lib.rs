@@ -12,6 +12,9 @@ pub mod limits;
 mod part;
 mod query;
 mod record;
+mod request;
+mod schema;
+mod time;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
@@ -19,3 +22,6 @@ pub use filter::{Comparison, Condition, Filter, FilterError, FilterValue, Number
 pub use part::{Digest, ImagePart, Modality, Part, PartRef, PointId, TextPart};
 pub use query::{Effort, Hit, Query, QueryError, QuerySource, Shape, Target, Term};
 pub use record::{AttributeValue, Attributes, CollectionName, Key, NameError, Record, RecordError};
+pub use request::RequestId;
+pub use schema::{AttributeSchema, AttributeType, SchemaError};
+pub use time::{Time, TimeError};

@@ -25,6 +25,10 @@ pub const ATTRIBUTES_MAX: usize = 256;
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 128;
 /// Longest attribute string, in bytes.
 pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Longest text, in bytes, that a filter may ask an attribute to begin with.
+pub const FILTER_PREFIX_BYTES_MAX: usize = 64;
+/// Longest request id, in bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Most dimensions an embedding may have.
 pub const DIM_MAX: usize = 65_536;
 /// Most conditions of a filter that may lie within each other.

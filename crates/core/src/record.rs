@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Part, PartRef, limits};
+use crate::{Part, PartRef, Time, limits};
 
 /// Why a name or key is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,16 +49,8 @@ impl Key {
     /// [`NameError`] when it is empty, too long or contains such a character.
     pub fn new(key: impl Into<String>) -> Result<Self, NameError> {
         let key = key.into();
-        check_length("key", &key, limits::KEY_BYTES_MAX)?;
-        match key.char_indices().find(|&(_, c)| c.is_control() || is_bidi_control(c)) {
-            Some((position, c)) => Err(NameError::Character {
-                what: "key",
-                code: c as u32,
-                position,
-                hint: "remove control and text-direction characters",
-            }),
-            None => Ok(Self(key)),
-        }
+        check_name("key", &key, limits::KEY_BYTES_MAX)?;
+        Ok(Self(key))
     }
 
     /// The key as text.
@@ -117,6 +109,20 @@ impl fmt::Display for CollectionName {
     }
 }
 
+/// Checks a name that may have any visible characters.
+pub(crate) fn check_name(what: &'static str, name: &str, max: usize) -> Result<(), NameError> {
+    check_length(what, name, max)?;
+    match name.char_indices().find(|&(_, c)| c.is_control() || is_bidi_control(c)) {
+        Some((position, c)) => Err(NameError::Character {
+            what,
+            code: c as u32,
+            position,
+            hint: "remove control and text-direction characters",
+        }),
+        None => Ok(()),
+    }
+}
+
 fn check_length(what: &'static str, s: &str, max: usize) -> Result<(), NameError> {
     if s.trim().is_empty() {
         return Err(NameError::Empty { what });
@@ -145,6 +151,8 @@ pub enum AttributeValue {
     Float(f64),
     /// A truth value.
     Bool(bool),
+    /// A moment.
+    Time(Time),
 }
 
 /// Attributes by name, in name order.
@@ -309,7 +317,10 @@ fn check_attribute(name: &str, value: &AttributeValue) -> Result<(), String> {
         AttributeValue::Float(v) if !v.is_finite() => {
             return Err("the value is not finite; leave the attribute out instead".to_owned());
         }
-        AttributeValue::Float(_) | AttributeValue::Integer(_) | AttributeValue::Bool(_) => 8,
+        AttributeValue::Float(_)
+        | AttributeValue::Integer(_)
+        | AttributeValue::Bool(_)
+        | AttributeValue::Time(_) => 16,
     };
     if bytes > limits::ATTRIBUTE_VALUE_BYTES_MAX {
         return Err(format!(

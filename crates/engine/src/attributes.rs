@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use diptych_core::{Attributes, Filter, Modality};
 use diptych_index::PointSet;
-use diptych_store::{Applied, Collection, Mutation, Store};
+use diptych_store::{Applied, Collection, Mutation, Once, Store};
 
 use crate::space::Space;
 use crate::{Engine, EngineError};
@@ -72,18 +72,19 @@ impl Engine {
         &self,
         space: &Space,
         mutations: Vec<Mutation>,
+        once: Once,
     ) -> Result<Vec<Applied>, EngineError> {
         let Some(index) = space.attributes.get() else {
-            return Ok(self.store.write(space.collection.id, mutations)?);
+            return Ok(self.store.write_once(space.collection.id, mutations, once)?);
         };
         let attributes: Vec<Attributes> = mutations
             .iter()
             .map(|mutation| match mutation {
-                Mutation::Put { record, .. } => record.attributes().clone(),
+                Mutation::Put { record, .. } | Mutation::Update { record, .. } => record.attributes().clone(),
                 Mutation::Delete { .. } => Attributes::new(),
             })
             .collect();
-        let applied = self.store.write(space.collection.id, mutations)?;
+        let applied = self.store.write_once(space.collection.id, mutations, once)?;
         index.apply(&applied, &attributes);
         Ok(applied)
     }
@@ -114,6 +115,11 @@ impl AttributeIndex {
                 postings.remove(part, point);
             }
             postings.add(attributes, &change.added);
+            // Whoever changes attributes is the only writer meanwhile, so nothing overtakes it here.
+            for &(part, point) in &change.kept {
+                postings.remove(part, point);
+            }
+            postings.add(attributes, &change.kept);
         }
     }
 
@@ -168,6 +174,8 @@ mod tests {
             seq: Some(1),
             added: points(added),
             removed: points(removed),
+            kept: Vec::new(),
+            repeated: None,
         }
     }
 
@@ -181,6 +189,49 @@ mod tests {
         assert_eq!(found(&index, "age = 40"), [0u64; 0]);
         index.apply(&[change(&[], &[2])], &[Attributes::new()]);
         assert!(index.postings.into_inner().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_change_of_attributes_keeps_the_points() {
+        let index = AttributeIndex::default();
+        index.apply(&[change(&[1, 2], &[])], &[aged(40)]);
+        let kept = vec![(PART, PointId(1)), (PART, PointId(2))];
+        index.apply(&[Applied { kept, ..change(&[], &[]) }], &[aged(41)]);
+        assert_eq!(found(&index, "age = 41"), [1, 2]);
+        assert_eq!(found(&index, "age = 40"), [0u64; 0]);
+        index.apply(&[change(&[], &[1, 2])], &[Attributes::new()]);
+        assert!(index.postings.into_inner().unwrap().is_empty());
+    }
+
+    #[test]
+    fn texts_are_found_by_how_they_begin_and_times_by_when_they_are() {
+        let index = AttributeIndex::default();
+        let text = |s: String| Attributes::from([("s".to_owned(), AttributeValue::String(s))]);
+        let texts = ["a", "ab", "abc", "b", "é"].map(str::to_owned);
+        let long = ["ab".repeat(60), "ab".repeat(59) + "x", "é".repeat(40)];
+        for (n, s) in (1..).zip(texts.into_iter().chain(long)) {
+            index.apply(&[change(&[n], &[])], &[text(s)]);
+        }
+        for (prefix, ids) in [
+            ("a", [1, 2, 3, 6, 7].as_slice()),
+            ("ab", &[2, 3, 6, 7]),
+            ("abc", &[3]),
+            ("é", &[5, 8]),
+            ("c", &[]),
+            (&"ab".repeat(32), &[6, 7]),
+            (&"é".repeat(32), &[8]),
+        ] {
+            assert_eq!(found(&index, &format!("s starts_with '{prefix}'")), ids, "{prefix}");
+        }
+        for (n, day) in [(20, "2024-01-31"), (21, "2024-02-01")] {
+            let time = AttributeValue::Time(day.parse().unwrap());
+            index.apply(&[change(&[n], &[])], &[Attributes::from([("t".to_owned(), time)])]);
+        }
+        assert_eq!(found(&index, "t >= time('2024-02-01') or t = time('2024-01-31')"), [20, 21]);
+        assert_eq!(found(&index, "t < time('2024-02-01')"), [20]);
+        assert_eq!(found(&index, "t > time('2024-02-01')"), [0u64; 0]);
+        let notes = &index.matching(&"t > 3".parse().unwrap(), Modality::Image).notes;
+        assert_eq!(*notes, ["'t' holds times, no numbers"]);
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use diptych_core::{CollectionName, Embedding, Encode, Key, Modality, ModelId, PreparedImage, PreparedText};
+use diptych_core::{
+    AttributeSchema, CollectionName, Embedding, Encode, Key, Modality, ModelId, PreparedImage, PreparedText,
+};
 use diptych_index::{IndexOptions, Kind};
-use diptych_store::{Mutation, Outcome, Stats, Store, StoreError, StoredRecord};
+use diptych_store::{Stats, Store, StoreError, StoredRecord};
 
 use crate::cache::QueryCache;
+use crate::collections::{discard_orphans, new_collection};
 use crate::recall::Meter;
 use crate::shelf::INDEX_DIR;
 use crate::space::Space;
@@ -112,7 +115,7 @@ pub struct Engine {
     queries: QueryCache,
     ingested_texts: Mutex<TextCounts>,
     truncated_queries: AtomicU64,
-    spaces: RwLock<HashMap<CollectionName, Arc<Space>>>,
+    pub(crate) spaces: RwLock<HashMap<CollectionName, Arc<Space>>>,
     index_kind: IndexKind,
     /// Where the files of the indexes are.
     index_dir: Option<PathBuf>,
@@ -128,7 +131,11 @@ impl Engine {
     /// [`StoreError::ModelMismatch`] when a collection was made with another model.
     pub fn open(store: Store, encoder: Arc<dyn Encode>, options: EngineOptions) -> Result<Self, EngineError> {
         let (model_id, dim) = (encoder.model_id(), encoder.dim());
-        let index_dir = Some(store.root().join(INDEX_DIR));
+        let dir = store.root().join(INDEX_DIR);
+        if options.index == IndexKind::Graph {
+            discard_orphans(&store, &dir);
+        }
+        let index_dir = Some(dir);
         let mut spaces = HashMap::new();
         for collection in store.collections() {
             if collection.model_id != model_id {
@@ -260,13 +267,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::CollectionNotFound`] or [`EngineError::RecordNotFound`].
     pub fn delete(&self, collection: &CollectionName, key: &Key) -> Result<(), EngineError> {
-        let space = self.space(collection)?;
-        let mutation = Mutation::Delete { key: key.clone() };
-        let applied = space.write(&self.store, &[Vec::new()], || self.write_store(&space, vec![mutation]))?;
-        match applied.first().map(|a| &a.outcome) {
-            Some(Outcome::Deleted) => Ok(()),
-            _ => Err(EngineError::RecordNotFound { key: key.clone(), collection: collection.to_string() }),
-        }
+        self.delete_once(collection, key, None)
     }
 
     /// What the engine holds.
@@ -277,8 +278,12 @@ impl Engine {
         let mut collections = self
             .all_spaces()
             .into_iter()
-            .map(|s| Ok((s.collection.name.clone(), self.store.stats(s.collection.id)?)))
-            .collect::<Result<Vec<_>, EngineError>>()?;
+            .filter_map(|space| match self.store.stats(space.collection.id) {
+                // Deleted just now.
+                Err(StoreError::UnknownCollection { .. }) => None,
+                stats => Some(stats.map(|stats| (space.collection.name.clone(), stats))),
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
         collections.sort_by(|a, b| a.0.cmp(&b.0));
         let indexes = self.all_spaces().iter().flat_map(|space| space.reports()).collect();
         let texts = TextTotals {
@@ -331,18 +336,28 @@ impl Engine {
 
     /// The collection of that name, created for this model when absent.
     pub(crate) fn space_or_create(&self, name: &CollectionName) -> Result<Arc<Space>, EngineError> {
-        if let Ok(space) = self.space(name) {
-            return Ok(space);
+        match self.space(name) {
+            Ok(space) => Ok(space),
+            Err(_) => Ok(self.add_space(name, AttributeSchema::default())?.0),
         }
+    }
+
+    /// The collection of that name, created for this model when absent, and whether it is new.
+    pub(crate) fn add_space(
+        &self,
+        name: &CollectionName,
+        schema: AttributeSchema,
+    ) -> Result<(Arc<Space>, bool), EngineError> {
         let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(space) = spaces.get(name) {
-            return Ok(Arc::clone(space));
+            return Ok((Arc::clone(space), false));
         }
         let dim = u32::try_from(self.dim).expect("an embedding has at most DIM_MAX dimensions");
-        let collection = self.store.create_collection(name, self.model_id, dim)?;
+        let new = new_collection(name, self.model_id, dim, schema);
+        let (collection, _) = self.store.add_collection(new)?;
         let space = Arc::new(Space::new(collection, self.index_kind, self.index_dir.clone()));
         spaces.insert(name.clone(), Arc::clone(&space));
-        Ok(space)
+        Ok((space, true))
     }
 
     pub(crate) fn all_spaces(&self) -> Vec<Arc<Space>> {

@@ -1,7 +1,8 @@
 //! Why the engine refuses or fails. One variant per thing a caller can do about it.
 
 use diptych_core::{
-    EmbeddingError, EncodeError, FilterError, Key, NameError, PartRef, QueryError, RecordError,
+    EmbeddingError, EncodeError, FilterError, Key, NameError, PartRef, QueryError, RecordError, RequestId,
+    SchemaError,
 };
 use diptych_index::IndexError;
 use diptych_store::StoreError;
@@ -24,6 +25,9 @@ pub enum EngineError {
     /// A record is incomplete or out of bounds.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Attributes that the collection's schema does not allow, or a schema that is none.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A key or collection name is refused.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -59,6 +63,28 @@ pub enum EngineError {
         name: String,
         /// What there is.
         existing: Vec<String>,
+    },
+    /// It was deleted while the request was in work.
+    #[error("collection '{name}' has just been deleted; create it again to use it")]
+    CollectionDeleted {
+        /// The collection.
+        name: String,
+    },
+    /// The name is taken.
+    #[error(
+        "collection '{name}' exists; describe it to see what it is, delete it first, or use another name"
+    )]
+    CollectionExists {
+        /// The collection.
+        name: String,
+    },
+    /// Another request with the same id was answered before.
+    #[error(
+        "the request id '{id}' belongs to another request to this collection; give each request its own id"
+    )]
+    RequestReused {
+        /// The id.
+        id: RequestId,
     },
     /// No such record.
     #[error("there is no record '{key}' in collection '{collection}'; list its records to see the keys")]

@@ -5,15 +5,19 @@
 //! serves (the space and the index see to that).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use diptych_core::{CollectionName, Embedding, Modality};
 use diptych_index::{Index, IndexError, IndexStats};
 use diptych_store::Store;
 
-use crate::shelf::{INDEX_DIR, Opening};
+use crate::shelf::{INDEX_DIR, Opening, Watch};
 use crate::space::Space;
 use crate::{Engine, EngineError, IndexKind};
+
+/// Points after which a rebuild says how far it is.
+const TOLD_EACH: u64 = 1024;
 
 /// What the index of one collection and modality is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +119,51 @@ impl Engine {
     }
 }
 
+/// What a rebuild of a collection's indexes did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Points of the indexes that were built.
+    pub points: u64,
+    /// Whether it was told to stop before it was through.
+    pub stopped: bool,
+}
+
+impl Engine {
+    /// Builds the indexes of a collection again from the store. `go_on` hears, now and then, how many points
+    /// were taken and how many there are. When it says no, the index in work is completed, since its files
+    /// are gone, and the next one is left as it is. Writes wait for each index, searches do not.
+    ///
+    /// # Errors
+    /// As [`care_for`].
+    pub fn rebuild(
+        &self,
+        collection: &CollectionName,
+        go_on: impl Fn(u64, u64) -> bool,
+    ) -> Result<Rebuilt, EngineError> {
+        let space = self.space(collection)?;
+        let stats = space.told(self.store.stats(space.collection.id).map_err(EngineError::from))?;
+        let total = stats.image_points + stats.text_points;
+        let taken = AtomicU64::new(0);
+        let mut points = 0;
+        for modality in Modality::ALL {
+            if !go_on(taken.load(Ordering::Relaxed), total) {
+                return Ok(Rebuilt { points, stopped: true });
+            }
+            let _alone = space.alone();
+            space.check_there()?;
+            let index = space.replace(&self.store, modality, &|| {
+                let taken = taken.fetch_add(1, Ordering::Relaxed) + 1;
+                if taken.is_multiple_of(TOLD_EACH) {
+                    go_on(taken, total);
+                }
+            })?;
+            points += index.len() as u64;
+        }
+        go_on(taken.load(Ordering::Relaxed), total);
+        Ok(Rebuilt { points, stopped: false })
+    }
+}
+
 impl Space {
     /// What the open indexes are made of.
     pub(crate) fn reports(&self) -> Vec<IndexReport> {
@@ -139,11 +188,12 @@ impl Space {
             return Err(EngineError::Dimension { expected, found: query.dim() });
         }
         let _alone = self.alone();
+        self.check_there()?;
         let damage = if care.check { self.damage(modality)? } else { None };
         let started = Instant::now();
         let (mut index, mut opening) = match self.opened(modality) {
             _ if care.rebuild || damage.is_some() => {
-                let index = self.replace(store, modality)?;
+                let index = self.replace(store, modality, &|| {})?;
                 (index, Opening::Built { because: damage.clone() })
             }
             Some(index) => (index, Opening::Held),
@@ -168,7 +218,7 @@ impl Space {
             Err(error @ IndexError::Damaged { .. }) => {
                 tracing::warn!("{error}; building it again");
                 let started = Instant::now();
-                index = self.replace(store, modality)?;
+                index = self.replace(store, modality, &|| {})?;
                 opening = Opening::Built { because: Some(error.to_string()) };
                 opened_in = started.elapsed();
                 work(&index)?
@@ -194,14 +244,29 @@ impl Space {
         }
     }
 
-    pub(crate) fn replace(&self, store: &Store, modality: Modality) -> Result<Arc<Index>, EngineError> {
-        if let Some(old) = self.put(modality, None) {
-            // Others may still search it; its files stay readable to them.
+    /// Builds an index again. Searches go on in the old one until the new one is there.
+    pub(crate) fn replace(
+        &self,
+        store: &Store,
+        modality: Modality,
+        watch: &Watch<'_>,
+    ) -> Result<Arc<Index>, EngineError> {
+        if let Some(old) = self.opened(modality) {
+            // Its files stay readable to those who search it.
             old.retire();
         }
-        let index = Arc::new(self.shelf.build_again(store, modality)?);
-        self.put(modality, Some(Arc::clone(&index)));
-        Ok(index)
+        match self.shelf.build_watched(store, modality, watch) {
+            Ok(index) => {
+                let index = Arc::new(index);
+                self.put(modality, Some(Arc::clone(&index)));
+                Ok(index)
+            }
+            Err(error) => {
+                // The next one to need it builds it.
+                self.put(modality, None);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -264,6 +264,11 @@ impl Meter {
         }
     }
 
+    /// Forgets what was measured of a collection that is gone.
+    pub(crate) fn forget(&self, collection: &CollectionName) {
+        self.shared.tracks().retain(|(name, _), _| name != collection);
+    }
+
     /// What is known, by collection and direction.
     pub(crate) fn reports(&self) -> Vec<RecallReport> {
         let tracks = self.shared.tracks();

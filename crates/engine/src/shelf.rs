@@ -28,6 +28,9 @@ const TAUGHT_MAX: u64 = 32_768;
 /// search: to link one into a graph takes about as long as to read some hundred from the store.
 const FEW_MISSING: u64 = 512;
 
+/// Hears of each point that a build takes.
+pub(crate) type Watch<'a> = dyn Fn() + 'a;
+
 /// How an index came to be open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opening {
@@ -74,12 +77,13 @@ impl Shelf {
             return self.open_ready(store, modality);
         }
         let Some(dir) = self.index_dir(modality) else {
-            let index = self.build(store, modality, Index::new(self.dim(), self.options)?)?;
+            let index = self.build(store, modality, Index::new(self.dim(), self.options)?, &|| {})?;
             return Ok((index, Opening::Built { because: None }));
         };
         match Index::open(&dir, self.dim(), self.options) {
             Ok(index) if index.mark() == 0 && index.is_empty() => {
-                Ok((self.build(store, modality, index)?, Opening::Built { because: None }))
+                let index = self.build(store, modality, index, &|| {})?;
+                Ok((index, Opening::Built { because: None }))
             }
             Ok(index) => {
                 let changes = self.catch_up(store, modality, &index)?;
@@ -175,9 +179,19 @@ impl Shelf {
     /// Builds the index of one modality from the store alone. Nothing may be written meanwhile. Where
     /// files are only read, it is one that scans.
     pub(crate) fn build_again(&self, store: &Store, modality: Modality) -> Result<Index, EngineError> {
+        self.build_watched(store, modality, &|| {})
+    }
+
+    /// As [`Self::build_again`]; `watch` hears of each point.
+    pub(crate) fn build_watched(
+        &self,
+        store: &Store,
+        modality: Modality,
+        watch: &Watch<'_>,
+    ) -> Result<Index, EngineError> {
         if self.kind == IndexKind::Ready {
             let scan = Self::new(self.collection.clone(), IndexKind::Exact, None);
-            return scan.build_again(store, modality);
+            return scan.build_watched(store, modality, watch);
         }
         let index = match self.index_dir(modality) {
             Some(dir) => {
@@ -186,10 +200,16 @@ impl Shelf {
             }
             None => Index::new(self.dim(), self.options)?,
         };
-        self.build(store, modality, index)
+        self.build(store, modality, index, watch)
     }
 
-    fn build(&self, store: &Store, modality: Modality, index: Index) -> Result<Index, EngineError> {
+    fn build(
+        &self,
+        store: &Store,
+        modality: Modality,
+        index: Index,
+        watch: &Watch<'_>,
+    ) -> Result<Index, EngineError> {
         let seq = store.last_seq();
         let points = self.points(store, modality)?;
         if self.options.kind == Kind::Graph {
@@ -204,8 +224,12 @@ impl Shelf {
             }
         }
         let stored = store.scan_vectors(self.collection.id, modality)?;
+        let stored = stored.map(|point| -> Result<_, EngineError> {
+            watch();
+            Ok(point?)
+        });
         if points >= self.options.seal_at as u64 {
-            index.insert_all(stored.map(|point| point.map_err(EngineError::from)))?;
+            index.insert_all(stored)?;
         } else {
             let all: Vec<(PointId, Embedding)> = stored.collect::<Result<_, _>>()?;
             index.insert_many(&all)?;
@@ -275,7 +299,8 @@ impl Shelf {
         self.collection.dim as usize
     }
 
-    fn index_dir(&self, modality: Modality) -> Option<PathBuf> {
+    /// Where the files of an index are, if there can be any.
+    pub(crate) fn index_dir(&self, modality: Modality) -> Option<PathBuf> {
         // A scan has no files of its own, and is not in the way of those of a graph.
         let dir = self.dir.as_ref().filter(|_| self.options.kind == Kind::Graph)?;
         Some(dir.join(format!("{}-{modality}", self.collection.id)))

@@ -4,12 +4,12 @@
 //! Deliberately absent: how an index is opened or built (see `shelf`).
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use diptych_core::{Embedding, Modality};
 use diptych_index::{Index, IndexError};
-use diptych_store::{Applied, Collection, Store};
+use diptych_store::{Applied, Collection, Store, StoreError};
 
 use crate::attributes::AttributeIndex;
 use crate::relevance::Relevance;
@@ -35,6 +35,8 @@ pub(crate) struct Space {
     read_only: bool,
     /// Changes since the files last caught up.
     changes: AtomicU64,
+    /// Whether the collection was deleted.
+    gone: AtomicBool,
 }
 
 impl Space {
@@ -50,6 +52,32 @@ impl Space {
             gate: RwLock::new(()),
             shelf,
             changes: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Refuses when the collection was deleted. The answer holds for as long as the gate is held.
+    pub(crate) fn check_there(&self) -> Result<(), EngineError> {
+        match self.gone.load(Ordering::Acquire) {
+            true => Err(self.deleted()),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes that the store has deleted the collection. The caller keeps writers out.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    fn deleted(&self) -> EngineError {
+        EngineError::CollectionDeleted { name: self.collection.name.to_string() }
+    }
+
+    /// An outcome of the store, which for a deleted collection says that it does not know it.
+    pub(crate) fn told<T>(&self, outcome: Result<T, EngineError>) -> Result<T, EngineError> {
+        match outcome {
+            Err(EngineError::Store(StoreError::UnknownCollection { .. })) => Err(self.deleted()),
+            outcome => outcome,
         }
     }
 
@@ -67,6 +95,7 @@ impl Space {
         if let Some(index) = self.opened(modality) {
             return Ok(index);
         }
+        self.check_there()?;
         let (index, opening) = self.shelf.open(store, modality)?;
         self.log(modality, &index, &opening);
         let index = Arc::new(index);
@@ -99,7 +128,8 @@ impl Space {
         if self.opened(modality).is_some_and(|index| !Arc::ptr_eq(&index, damaged)) {
             return Ok(());
         }
-        self.replace(store, modality).map(drop)
+        self.check_there()?;
+        self.replace(store, modality, &|| {}).map(drop)
     }
 
     /// Says how an index came to be open, if there is something in it.
@@ -142,17 +172,38 @@ impl Space {
     ) -> Result<Vec<Applied>, EngineError> {
         let applied = {
             let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-            let applied = write()?;
+            let applied = self.told(write())?;
             for (change, vectors) in applied.iter().zip(vectors) {
                 self.apply(change, vectors)?;
             }
             applied
         };
+        self.count(store, &applied);
+        Ok(applied)
+    }
+
+    /// As [`Self::write`], for changes that bring no vectors and that other writers must not overtake.
+    pub(crate) fn write_alone(
+        &self,
+        store: &Store,
+        write: impl FnOnce() -> Result<Vec<Applied>, EngineError>,
+    ) -> Result<Vec<Applied>, EngineError> {
+        let applied = {
+            let _alone = self.alone();
+            self.check_there()?;
+            let applied = write()?;
+            applied.iter().try_for_each(|change| self.apply(change, &[]))?;
+            applied
+        };
+        self.count(store, &applied);
+        Ok(applied)
+    }
+
+    fn count(&self, store: &Store, applied: &[Applied]) {
         let changes = self.changes.fetch_add(applied.len() as u64, Ordering::Relaxed) + applied.len() as u64;
         if changes >= CHECKPOINT_CHANGES {
             self.checkpoint(store);
         }
-        Ok(applied)
     }
 
     fn apply(&self, change: &Applied, vectors: &[Embedding]) -> Result<(), EngineError> {

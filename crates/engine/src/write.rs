@@ -2,9 +2,9 @@
 
 use diptych_core::{
     AttributeValue, Attributes, CollectionName, Digest, Embedding, Encode, ImagePart, Key, Part, PartRef,
-    PreparedImage, PreparedText, Record,
+    PreparedImage, PreparedText, Record, RequestId,
 };
-use diptych_store::{Applied, Mutation, Outcome, PutMode};
+use diptych_store::{Applied, Mutation, Once, Outcome, PutMode, Request};
 use rayon::prelude::*;
 
 use crate::space::Space;
@@ -44,34 +44,71 @@ pub struct Written {
 impl NewRecord {
     /// A digest of the content, by which a repeated write is recognised without encoding it.
     pub fn digest(&self) -> Digest {
-        let mut hasher = blake3::Hasher::new();
-        let mut field = |tag: u8, bytes: &[u8]| {
-            hasher.update(&[tag]);
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        for image in &self.images {
-            field(1, image.source.as_bytes());
-            field(2, blake3::hash(&image.bytes).as_bytes());
-        }
-        for text in &self.texts {
-            field(3, text.as_bytes());
-        }
-        for (name, value) in &self.attributes {
-            field(4, name.as_bytes());
-            match value {
-                AttributeValue::String(s) => field(5, s.as_bytes()),
-                AttributeValue::List(items) => {
-                    field(6, &(items.len() as u64).to_le_bytes());
-                    items.iter().for_each(|item| field(5, item.as_bytes()));
-                }
-                AttributeValue::Integer(v) => field(7, &v.to_le_bytes()),
-                AttributeValue::Float(v) => field(8, &v.to_bits().to_le_bytes()),
-                AttributeValue::Bool(v) => field(9, &[u8::from(*v)]),
+        let image = |image: &'_ NewImage| Digest(*blake3::hash(&image.bytes).as_bytes());
+        content_digest(&Fields {
+            images: self.images.iter().map(|i| (i.source.as_str(), image(i))).collect(),
+            texts: self.texts.iter().map(String::as_str).collect(),
+            attributes: Some(&self.attributes),
+        })
+    }
+}
+
+/// What a digest of content is taken over.
+#[derive(Default)]
+pub(crate) struct Fields<'a> {
+    /// Sources, and digests of the files.
+    pub(crate) images: Vec<(&'a str, Digest)>,
+    pub(crate) texts: Vec<&'a str>,
+    pub(crate) attributes: Option<&'a Attributes>,
+}
+
+impl<'a> Fields<'a> {
+    /// Those of a record: the same as of the [`NewRecord`] that it was.
+    pub(crate) fn of_record(record: &'a Record) -> Self {
+        let mut fields = Self { attributes: Some(record.attributes()), ..Self::default() };
+        for part in record.parts() {
+            match part {
+                Part::Image(image) => fields.images.push((&image.source, image.digest)),
+                Part::Text(text) => fields.texts.push(&text.text),
             }
         }
-        Digest(*hasher.finalize().as_bytes())
+        fields
     }
+}
+
+/// A digest over what a record is made of.
+pub(crate) fn content_digest(fields: &Fields<'_>) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let mut field = |tag: u8, bytes: &[u8]| {
+        hasher.update(&[tag]);
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for (source, digest) in &fields.images {
+        field(1, source.as_bytes());
+        field(2, &digest.0);
+    }
+    for text in &fields.texts {
+        field(3, text.as_bytes());
+    }
+    for (name, value) in fields.attributes.into_iter().flatten() {
+        field(4, name.as_bytes());
+        match value {
+            AttributeValue::String(s) => field(5, s.as_bytes()),
+            AttributeValue::List(items) => {
+                field(6, &(items.len() as u64).to_le_bytes());
+                items.iter().for_each(|item| field(5, item.as_bytes()));
+            }
+            AttributeValue::Integer(v) => field(7, &v.to_le_bytes()),
+            AttributeValue::Float(v) => field(8, &v.to_bits().to_le_bytes()),
+            AttributeValue::Bool(v) => field(9, &[u8::from(*v)]),
+            AttributeValue::Time(v) => {
+                field(10, &v.seconds().to_le_bytes());
+                field(11, &v.nanos().to_le_bytes());
+            }
+        }
+    }
+    Digest(*hasher.finalize().as_bytes())
 }
 
 /// A record decoded and tokenised, ready for the model.
@@ -82,6 +119,8 @@ pub(crate) struct Prepared {
     /// The pieces of all texts, in order.
     texts: Vec<PreparedText>,
     counts: TextCounts,
+    /// By which a repetition is recognised.
+    request: Option<Request>,
 }
 
 impl Prepared {
@@ -124,7 +163,8 @@ pub(crate) fn prepare(encoder: &dyn Encode, new: NewRecord) -> Result<Prepared, 
         parts.push(Part::Text(part));
         texts.extend(pieces);
     }
-    Ok(Prepared { record: Record::new(new.key, parts, new.attributes)?, digest, images, texts, counts })
+    let record = Record::new(new.key, parts, new.attributes)?;
+    Ok(Prepared { record, digest, images, texts, counts, request: None })
 }
 
 impl Engine {
@@ -139,19 +179,68 @@ impl Engine {
         records: Vec<NewRecord>,
         mode: PutMode,
     ) -> Result<Vec<Result<Written, EngineError>>, EngineError> {
+        self.ingest_once(collection, records.into_iter().map(|new| (new, None)).collect(), mode)
+    }
+
+    /// As [`Self::ingest`]. A record that comes with the id of a request that was answered before is
+    /// answered as it was then, and nothing is done.
+    ///
+    /// # Errors
+    /// As [`Self::ingest`].
+    pub fn ingest_once(
+        &self,
+        collection: &CollectionName,
+        records: Vec<(NewRecord, Option<RequestId>)>,
+        mode: PutMode,
+    ) -> Result<Vec<Result<Written, EngineError>>, EngineError> {
         let space = self.space_or_create(collection)?;
-        let prepared: Vec<Result<Step, EngineError>> =
-            records.into_par_iter().map(|new| self.prepare_unless_known(&space, new)).collect();
+        let prepared: Vec<Result<Step, EngineError>> = records
+            .into_par_iter()
+            .map(|(new, request)| match request {
+                None => self.prepare_unless_known(&space, new),
+                Some(id) => self.prepare_once(&space, new, mode, id),
+            })
+            .collect();
         let encoded = self.encode_steps(prepared)?;
         self.store_encoded(&space, encoded, mode)
     }
 
     /// Skips the work for a record that is stored with the same content already.
-    pub(crate) fn prepare_unless_known(&self, space: &Space, new: NewRecord) -> Result<Step, EngineError> {
+    pub(crate) fn prepare_unless_known(
+        &self,
+        space: &Space,
+        mut new: NewRecord,
+    ) -> Result<Step, EngineError> {
+        space.collection.schema.conform(&mut new.attributes)?;
         if self.store.digest(space.collection.id, &new.key)? == Some(new.digest()) {
             return Ok(Step::Known);
         }
         prepare(self.encoder(), new).map(|p| Step::New(Box::new(p)))
+    }
+
+    /// Skips the work for a request that was answered before. One that finds its content stored already
+    /// is not skipped: it is to be remembered by the store.
+    fn prepare_once(
+        &self,
+        space: &Space,
+        mut new: NewRecord,
+        mode: PutMode,
+        id: RequestId,
+    ) -> Result<Step, EngineError> {
+        space.collection.schema.conform(&mut new.attributes)?;
+        let mode = match mode {
+            PutMode::Upsert => "upsert",
+            PutMode::InsertOnly => "insert",
+        };
+        let words = ["ingest", mode, new.key.as_str(), &new.digest().to_string()];
+        let fingerprint = content_digest(&Fields { texts: words.to_vec(), ..Fields::default() });
+        if let Some(known) = self.known(space, &id, fingerprint)? {
+            return Ok(Step::Answered(answered(known.outcome, &known.note)));
+        }
+        let mut prepared = prepare(self.encoder(), new)?;
+        let note = counts_note(prepared.counts);
+        prepared.request = Some(Request { id, fingerprint, note });
+        Ok(Step::New(Box::new(prepared)))
     }
 
     /// Encodes a batch with one call per modality.
@@ -168,12 +257,14 @@ impl Engine {
                         record: prepared.record,
                         digest: prepared.digest,
                         texts: prepared.counts,
+                        request: prepared.request,
                     });
                     None
                 }
                 Ok(Step::Known) => {
                     Some(Ok(Written { outcome: Outcome::Unchanged, texts: TextCounts::default() }))
                 }
+                Ok(Step::Answered(written)) => Some(Ok(written)),
                 Err(error) => Some(Err(error)),
             });
         }
@@ -209,9 +300,10 @@ impl Engine {
         let mut vectors = Vec::with_capacity(writes.len());
         let mut counts = Vec::with_capacity(writes.len());
         let mut keys = Vec::with_capacity(writes.len());
+        let mut requests = Vec::with_capacity(writes.len());
         let mutations = writes
             .into_iter()
-            .map(|Write { record, digest, texts: count }| {
+            .map(|Write { record, digest, texts: count, request }| {
                 let pairs: Vec<(PartRef, Embedding)> = record
                     .part_refs()
                     .map(|(part_ref, part)| {
@@ -223,16 +315,33 @@ impl Engine {
                     })
                     .collect();
                 counts.push(count);
+                requests.push(request);
                 keys.push(record.key().clone());
                 vectors.push(pairs.iter().map(|(_, e)| e.clone()).collect());
                 Mutation::Put { record, vectors: pairs, digest, mode }
             })
             .collect();
-        let applied = space.write(&self.store, &vectors, || self.write_store(space, mutations))?;
-        Ok(applied.into_iter().zip(counts).zip(keys).map(|((a, t), key)| self.written(a, t, key)).collect())
+        let ids = requests.iter().map(|request| request.as_ref().map(|request| request.id.clone()));
+        let ids: Vec<Option<RequestId>> = ids.collect();
+        let once = if ids.iter().all(Option::is_none) { Once::Never } else { Once::Each(requests) };
+        let applied = space.write(&self.store, &vectors, || self.write_store(space, mutations, once))?;
+        let each = applied.into_iter().zip(counts).zip(keys).zip(ids);
+        Ok(each.map(|(((applied, texts), key), id)| self.written(applied, texts, key, id)).collect())
     }
 
-    fn written(&self, applied: Applied, texts: TextCounts, key: Key) -> Result<Written, EngineError> {
+    fn written(
+        &self,
+        applied: Applied,
+        texts: TextCounts,
+        key: Key,
+        id: Option<RequestId>,
+    ) -> Result<Written, EngineError> {
+        if let Some(note) = applied.repeated {
+            return Ok(answered(applied.outcome, &note));
+        }
+        if let (Outcome::RequestReused, Some(id)) = (applied.outcome, id) {
+            return Err(EngineError::RequestReused { id });
+        }
         match applied.outcome {
             Outcome::AlreadyExists => Err(EngineError::AlreadyExists { key }),
             outcome @ (Outcome::Created | Outcome::Updated) => {
@@ -250,6 +359,26 @@ pub(crate) enum Step {
     New(Box<Prepared>),
     /// Nothing: it is stored with this content.
     Known,
+    /// Nothing: its request was answered before.
+    Answered(Written),
+}
+
+/// The counts of a record's texts, as its request is remembered.
+fn counts_note(counts: TextCounts) -> Vec<u8> {
+    let TextCounts { split, chunks, truncated, truncated_tokens } = counts;
+    [split, chunks, truncated, truncated_tokens].into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+/// The answer that a request got.
+fn answered(outcome: Outcome, note: &[u8]) -> Written {
+    let stored = matches!(outcome, Outcome::Created | Outcome::Updated);
+    Written { outcome, texts: if stored { read_counts(note) } else { TextCounts::default() } }
+}
+
+fn read_counts(note: &[u8]) -> TextCounts {
+    let mut counts = note.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_le_bytes));
+    let mut next = || counts.next().unwrap_or(0);
+    TextCounts { split: next(), chunks: next(), truncated: next(), truncated_tokens: next() }
 }
 
 /// A record on its way to the store.
@@ -257,6 +386,7 @@ struct Write {
     record: Record,
     digest: Digest,
     texts: TextCounts,
+    request: Option<Request>,
 }
 
 /// A batch between the model and the store.

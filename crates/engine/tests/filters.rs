@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use diptych_core::{
     AttributeValue, Attributes, CollectionName, Comparison, Condition, Filter, FilterValue, HashEncoder, Key,
-    Modality, Number, Query, QuerySource,
+    Modality, Number, Query, QuerySource, Time,
 };
-use diptych_engine::{Engine, EngineOptions, IndexKind, NewImage, NewRecord, Plan, PutMode, SearchOutcome};
+use diptych_engine::{
+    AttributeChange, Engine, EngineOptions, IndexKind, NewImage, NewRecord, Plan, PutMode, SearchOutcome,
+};
 use diptych_store::{Store, StoreOptions};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -69,6 +71,7 @@ fn value() -> impl Strategy<Value = AttributeValue> {
         (-2i64..3).prop_map(AttributeValue::Integer),
         (-4i32..5).prop_map(|v| AttributeValue::Float(f64::from(v) / 2.0)),
         any::<bool>().prop_map(AttributeValue::Bool),
+        (-2i64..3).prop_map(|s| AttributeValue::Time(Time::new(s, 0).unwrap())),
     ]
 }
 
@@ -87,6 +90,7 @@ fn compared() -> impl Strategy<Value = FilterValue> {
         AttributeValue::Integer(v) => FilterValue::Number(Number::Integer(v)),
         AttributeValue::Float(v) => FilterValue::Number(Number::Float(v)),
         AttributeValue::Bool(v) => FilterValue::Bool(v),
+        AttributeValue::Time(v) => FilterValue::Time(v),
     })
 }
 
@@ -96,13 +100,15 @@ fn filter() -> impl Strategy<Value = Filter> {
         proptest::sample::select(vec![Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual]);
     let leaf = prop_oneof![
         (name(), comparison, compared()).prop_map(|(attribute, comparison, value)| {
-            let number = matches!(value, FilterValue::Number(_));
-            Condition::Compare { attribute, comparison: if number { comparison } else { Equal }, value }
+            let ordered = matches!(value, FilterValue::Number(_) | FilterValue::Time(_));
+            Condition::Compare { attribute, comparison: if ordered { comparison } else { Equal }, value }
         }),
         (name(), proptest::collection::vec(compared(), 1..4))
             .prop_map(|(attribute, values)| Condition::In { attribute, values }),
         (name(), prop_oneof![Just("a"), Just("b")])
             .prop_map(|(attribute, text)| Condition::Has { attribute, text: text.to_owned() }),
+        (name(), prop_oneof![Just("a"), Just("lo"), Just("long long ")])
+            .prop_map(|(attribute, prefix)| Condition::StartsWith { attribute, prefix: prefix.to_owned() }),
         name().prop_map(|attribute| Condition::Exists { attribute }),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
@@ -118,6 +124,7 @@ fn filter() -> impl Strategy<Value = Filter> {
 #[derive(Debug, Clone)]
 enum Step {
     Put { key: u8, images: usize, texts: usize, attributes: Attributes },
+    Update { key: u8, replace: bool, attributes: Attributes },
     Delete { key: u8 },
     Ask(Filter),
 }
@@ -126,6 +133,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..24, 0usize..3, 1usize..3, attributes())
             .prop_map(|(key, images, texts, attributes)| Step::Put { key, images, texts, attributes }),
+        2 => (0u8..24, any::<bool>(), attributes())
+            .prop_map(|(key, replace, attributes)| Step::Update { key, replace, attributes }),
         1 => (0u8..24).prop_map(|key| Step::Delete { key }),
         3 => filter().prop_map(Step::Ask),
     ]
@@ -144,6 +153,13 @@ proptest! {
             match step {
                 Step::Put { key: n, images, texts, attributes } => {
                     put(&engine, record(&key(n), images, texts, attributes));
+                }
+                Step::Update { key: n, replace, attributes } => {
+                    let values = attributes.into_iter().map(|(name, value)| (name, Some(value))).collect();
+                    let change = AttributeChange { replace, values };
+                    let key = Key::new(key(n)).unwrap();
+                    // Absent as often as not.
+                    let _ = engine.update_attributes(&CollectionName::default(), &key, &change, None);
                 }
                 Step::Delete { key: n } => {
                     // Absent as often as not.

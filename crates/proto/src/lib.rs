@@ -9,5 +9,8 @@ pub mod v1 {
     tonic::include_proto!("diptych.v1");
 }
 
+/// The well-known types that messages are made of.
+pub use prost_types::{FieldMask, Timestamp};
+
 /// The compiled descriptors of `diptych.v1`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/diptych.v1.bin"));

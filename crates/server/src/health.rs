@@ -22,7 +22,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often a watcher's status is taken anew.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
-const SERVICES: [&str; 2] = ["", "diptych.v1.RetrievalService"];
+const SERVICES: [&str; 4] =
+    ["", "diptych.v1.RetrievalService", "diptych.v1.CollectionService", "diptych.v1.OperationService"];
 
 /// `stopping` turns true when the server is about to stop.
 pub(crate) fn service(engine: Arc<Engine>, stopping: watch::Receiver<bool>) -> HealthServer<InferenceHealth> {

@@ -1,17 +1,20 @@
 //! gRPC over the engine.
 //!
-//! Owns the wire: the service `diptych.v1`, health that runs inference, reflection, limits on
-//! connections and requests, metrics and a line of log for each request, the conversion between wire and core (all of it in `convert`), and the
+//! Owns the wire: the services of `diptych.v1`, health that runs inference, reflection, limits on
+//! connections and requests, metrics and a line of log for each request, the conversion between wire and
+//! core (all of it in `convert`), and the
 //! mapping of errors to codes (all of it in `status`). The only async crate: engine calls run on
 //! blocking threads, and the model has its own.
 //! Deliberately absent: the listening socket, signals and configuration, which the caller owns.
 
 mod access;
+mod collections;
 mod connections;
 mod convert;
 mod health;
 mod metrics;
 mod observe;
+mod operations;
 mod service;
 mod status;
 
@@ -22,11 +25,15 @@ use std::time::Duration;
 use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_engine::Engine;
 use diptych_proto::FILE_DESCRIPTOR_SET;
+use diptych_proto::v1::collection_service_server::CollectionServiceServer;
+use diptych_proto::v1::operation_service_server::OperationServiceServer;
 use diptych_proto::v1::retrieval_service_server::RetrievalServiceServer;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tonic::codec::CompressionEncoding;
-use tonic::transport::Server;
+use tonic::transport::{Channel, Endpoint, Server};
+use tower::service_fn;
 
 use observe::ObserveLayer;
 
@@ -36,7 +43,7 @@ pub use access::{
 };
 pub use convert::{
     attributes_from_wire, attributes_to_wire, filter_to_wire, index_to_wire, modality_from_wire,
-    modality_to_wire, plan_from_wire,
+    modality_to_wire, plan_from_wire, schema_to_wire, time_to_wire, type_from_wire,
 };
 pub use metrics::{Metrics, serve_metrics};
 
@@ -99,8 +106,9 @@ pub async fn run(
     let gate = access::Gate::open(&options.access, listener.local_addr()?)?;
     let incoming =
         connections::accept(listener, options.connections_max, gate.tls(), options.metrics.clone());
-    let retrieval = service::Retrieval::new(Arc::clone(&engine), options.requests_max);
-    let retrieval = RetrievalServiceServer::new(access::Scoped(retrieval))
+    let shared = service::Retrieval::new(Arc::clone(&engine), options.requests_max);
+    let collections = collections::Collections(shared.clone());
+    let retrieval = RetrievalServiceServer::new(access::Scoped(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
@@ -127,6 +135,8 @@ pub async fn run(
         .http2_max_header_list_size(16 * 1024)
         .layer(gate.layer(options.timeout))
         .add_service(retrieval)
+        .add_service(CollectionServiceServer::new(access::Scoped(collections.clone())))
+        .add_service(OperationServiceServer::new(access::Scoped(collections)))
         .add_service(health::service(engine, stopping))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -143,5 +153,31 @@ pub async fn run(
             tracing::warn!(after = ?options.drain_time, "requests that were still in work were cut off");
         }
     }
+    shared.operations().cancel_all();
     Ok(())
+}
+
+/// A channel to the services over an engine in this process, without a socket; for a single command.
+///
+/// # Errors
+/// When the two ends cannot be joined.
+pub async fn in_process(engine: Arc<Engine>) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
+    let retrieval = service::Retrieval::new(engine, ServerOptions::default().requests_max);
+    let collections = collections::Collections(retrieval.clone());
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let gate = access::Gate::open(&AccessOptions::default(), ([127, 0, 0, 1], 0).into())?;
+    let served = Server::builder()
+        .layer(gate.layer(Duration::MAX))
+        .add_service(RetrievalServiceServer::new(retrieval).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(CollectionServiceServer::new(collections.clone()))
+        .add_service(OperationServiceServer::new(collections))
+        .serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(server)));
+    tokio::spawn(served);
+    let mut client = Some(client);
+    let connect = service_fn(move |_| {
+        let end = client.take().map(TokioIo::new);
+        // There is one connection; without it the command has ended.
+        async move { end.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)) }
+    });
+    Endpoint::from_static("http://in.process").connect_with_connector(connect).await.map_err(Into::into)
 }

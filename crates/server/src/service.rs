@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use diptych_core::{CollectionName, Key};
-use diptych_engine::{Engine, EngineError, NewRecord, PutMode, Urgency, Written};
+use diptych_engine::{Engine, EngineError, PutMode, Urgency, Written};
 use diptych_proto::v1 as wire;
 use diptych_proto::v1::retrieval_service_server::RetrievalService;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -13,8 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{CallOff, Caller};
+use crate::convert::Once;
 use crate::observe::Observed;
-use crate::{convert, status};
+use crate::operations::Operations;
+use crate::{collections, convert, status};
 
 /// Items of an ingest stream that are encoded and synced together at the most.
 const INGEST_ITEMS_MAX: usize = 32;
@@ -22,17 +24,30 @@ const INGEST_ITEMS_MAX: usize = 32;
 const INGEST_BYTES_MAX: usize = 64 << 20;
 /// Inputs of one embed request.
 const EMBED_INPUTS_MAX: usize = 256;
-const PAGE_SIZE_DEFAULT: u32 = 100;
-const PAGE_SIZE_MAX: u32 = 1000;
 
+/// Clones share what they bound.
+#[derive(Clone)]
 pub(crate) struct Retrieval {
     engine: Arc<Engine>,
     requests: Arc<Semaphore>,
+    operations: Arc<Operations>,
 }
 
 impl Retrieval {
     pub(crate) fn new(engine: Arc<Engine>, requests_max: usize) -> Self {
-        Self { engine, requests: Arc::new(Semaphore::new(requests_max)) }
+        Self {
+            engine,
+            requests: Arc::new(Semaphore::new(requests_max)),
+            operations: Arc::new(Operations::new()),
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
@@ -44,7 +59,7 @@ impl Retrieval {
     }
 
     /// Runs one engine call on a blocking thread.
-    async fn call<T: Send + 'static>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Engine) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, Status> {
@@ -133,44 +148,51 @@ impl RetrievalService for Retrieval {
         &self,
         request: Request<wire::GetRecordRequest>,
     ) -> Result<Response<wire::GetRecordResponse>, Status> {
-        let wire::GetRecordRequest { collection, key } = request.into_inner();
+        let wire::GetRecordRequest { collection, key, read_mask } = request.into_inner();
         let (collection, key) = names(collection, key)?;
+        let mask = convert::read_mask_from_wire(read_mask)?;
         let stored = self.call(move |engine| engine.get(&collection, &key)).await?;
-        Ok(Response::new(wire::GetRecordResponse { record: Some(convert::record_to_wire(stored)) }))
+        let record = Some(mask.apply(convert::record_to_wire(stored)));
+        Ok(Response::new(wire::GetRecordResponse { record }))
     }
 
     async fn list_records(
         &self,
         request: Request<wire::ListRecordsRequest>,
     ) -> Result<Response<wire::ListRecordsResponse>, Status> {
-        let wire::ListRecordsRequest { collection, page_size, page_token } = request.into_inner();
-        let collection = convert::collection_from_wire(collection)?;
-        let after = convert::page_token_from_wire(&page_token)?;
-        let limit = match page_size {
-            0 => PAGE_SIZE_DEFAULT,
-            n => n.min(PAGE_SIZE_MAX),
-        } as usize;
-        // One more than asked tells whether there is a next page.
-        let mut records =
-            self.call(move |engine| engine.list(&collection, after.as_ref(), limit + 1)).await?;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let next_page_token = match records.last() {
-            Some(last) if more => convert::page_token_to_wire(last.record.key()),
-            _ => String::new(),
-        };
-        let records = records.into_iter().map(convert::record_to_wire).collect();
-        Ok(Response::new(wire::ListRecordsResponse { records, next_page_token }))
+        collections::list_records(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_record(
         &self,
         request: Request<wire::DeleteRecordRequest>,
     ) -> Result<Response<wire::DeleteRecordResponse>, Status> {
-        let wire::DeleteRecordRequest { collection, key } = request.into_inner();
+        let wire::DeleteRecordRequest { collection, key, request_id } = request.into_inner();
         let (collection, key) = names(collection, key)?;
-        self.call(move |engine| engine.delete(&collection, &key)).await?;
+        let id = convert::request_id_from_wire(request_id)?;
+        self.call(move |engine| engine.delete_once(&collection, &key, id)).await?;
         Ok(Response::new(wire::DeleteRecordResponse {}))
+    }
+
+    async fn update_record(
+        &self,
+        request: Request<wire::UpdateRecordRequest>,
+    ) -> Result<Response<wire::UpdateRecordResponse>, Status> {
+        collections::update_record(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_records(
+        &self,
+        request: Request<wire::DeleteRecordsRequest>,
+    ) -> Result<Response<wire::DeleteRecordsResponse>, Status> {
+        collections::delete_records(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn count_records(
+        &self,
+        request: Request<wire::CountRecordsRequest>,
+    ) -> Result<Response<wire::CountRecordsResponse>, Status> {
+        collections::count_records(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn embed(
@@ -251,8 +273,8 @@ fn ingest_group(
     group: Vec<wire::IngestRequest>,
 ) -> Vec<wire::IngestResponse> {
     let mut answers = Vec::with_capacity(group.len());
-    let mut run: Option<(CollectionName, PutMode, Vec<NewRecord>)> = None;
-    let flush = |run: &mut Option<(CollectionName, PutMode, Vec<NewRecord>)>,
+    let mut run: Option<(CollectionName, PutMode, Vec<Once>)> = None;
+    let flush = |run: &mut Option<(CollectionName, PutMode, Vec<Once>)>,
                  answers: &mut Vec<wire::IngestResponse>| {
         if let Some((collection, mode, records)) = run.take() {
             answers.extend(ingest_run(engine, &collection, mode, records));
@@ -285,14 +307,14 @@ fn ingest_run(
     engine: &Engine,
     collection: &CollectionName,
     mode: PutMode,
-    records: Vec<NewRecord>,
+    records: Vec<Once>,
 ) -> Vec<wire::IngestResponse> {
-    let keys: Vec<String> = records.iter().map(|r| r.key.to_string()).collect();
+    let keys: Vec<String> = records.iter().map(|(new, _)| new.key.to_string()).collect();
     let answer = |key: String, result: Result<Written, EngineError>| match result {
         Ok(written) => convert::written_to_wire(key, &written),
         Err(error) => convert::ingest_error(key, &status::from_engine(&error)),
     };
-    match engine.ingest(collection, records, mode) {
+    match engine.ingest_once(collection, records, mode) {
         Ok(results) => keys.into_iter().zip(results).map(|(key, result)| answer(key, result)).collect(),
         Err(error) => {
             let status = status::from_engine(&error);

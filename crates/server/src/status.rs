@@ -41,14 +41,17 @@ fn code(error: &EngineError) -> Code {
         | EngineError::Embedding(_)
         | EngineError::Record(_)
         | EngineError::Name(_)
+        | EngineError::Schema(_)
+        | EngineError::RequestReused { .. }
         | EngineError::Source { .. }
         | EngineError::Cancelled
         | EngineError::Dimension { .. } => Code::InvalidArgument,
         EngineError::NotCalibrated { .. } => Code::FailedPrecondition,
         EngineError::CollectionNotFound { .. }
+        | EngineError::CollectionDeleted { .. }
         | EngineError::RecordNotFound { .. }
         | EngineError::PartNotFound { .. } => Code::NotFound,
-        EngineError::AlreadyExists { .. } => Code::AlreadyExists,
+        EngineError::AlreadyExists { .. } | EngineError::CollectionExists { .. } => Code::AlreadyExists,
         EngineError::Overloaded { .. } => Code::ResourceExhausted,
         EngineError::Closed => Code::Unavailable,
         // Vectors are checked before they reach the index, so what is left is the server's fault.

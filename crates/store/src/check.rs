@@ -123,8 +123,13 @@ impl Audit<'_> {
 
     fn collections(&mut self) {
         for pair in self.view.scan_all(Family::Collections) {
-            match pair.and_then(|(name, row)| rows::decode_collection(&name, &row)) {
-                Ok(collection) => {
+            let decoded = pair.and_then(|(name, row)| match &*name {
+                schema::NEXT_COLLECTION_KEY => schema::decode_next_collection(&row).map(|_| None),
+                name => rows::decode_collection(name, &row).map(Some),
+            });
+            match decoded {
+                Ok(None) => {}
+                Ok(Some(collection)) => {
                     self.report.collections += 1;
                     let id = collection.id;
                     let tally =

@@ -5,7 +5,7 @@
 //! tickets, commits them together, leaves the answers in them and wakes everyone. While it waits for
 //! the disk the next group gathers.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -13,8 +13,9 @@ use crate::StoreError;
 use crate::db::{Batch, Db};
 use crate::directory::AckMark;
 use crate::plan::Plan;
+use crate::requests::Requests;
 use crate::schema::{self, Family, Marks};
-use crate::values::{Applied, Mutation};
+use crate::values::{Applied, Mutation, Once, Remembered};
 
 /// Most changes one call may carry.
 pub(crate) const MUTATIONS_MAX: usize = 16_384;
@@ -47,6 +48,9 @@ struct Queue {
 struct State {
     marks: Marks,
     ack: AckMark,
+    requests: Requests,
+    /// Collections that were deleted: a call that waited meanwhile must not write to them.
+    gone: HashSet<u32>,
     /// Set by a failed batch. Whether it reached the disk is then unknown, and the next one could
     /// give out its numbers again, so nothing more is written until a restart has found out.
     halted: Option<StoreError>,
@@ -56,17 +60,18 @@ struct State {
 struct Ticket {
     collection: u32,
     mutations: Vec<Mutation>,
+    once: Once,
     bytes: usize,
     answer: Mutex<Option<Result<Vec<Applied>, StoreError>>>,
 }
 
 impl Writer {
-    pub(crate) fn new(marks: Marks, ack: AckMark) -> Self {
+    pub(crate) fn new(marks: Marks, ack: AckMark, requests: Requests) -> Self {
         Self {
             queue: Mutex::default(),
             finished: Condvar::new(),
             last_seq: AtomicU64::new(marks.seq),
-            state: Mutex::new(State { marks, ack, halted: None }),
+            state: Mutex::new(State { marks, ack, requests, gone: HashSet::new(), halted: None }),
             batches: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         }
@@ -87,9 +92,10 @@ impl Writer {
         db: &Db,
         collection: u32,
         mutations: Vec<Mutation>,
+        once: Once,
     ) -> Result<Vec<Applied>, StoreError> {
         let bytes = mutations.iter().map(Mutation::vector_bytes).sum();
-        let ticket = Arc::new(Ticket { collection, mutations, bytes, answer: Mutex::default() });
+        let ticket = Arc::new(Ticket { collection, mutations, once, bytes, answer: Mutex::default() });
         let mut queue = hold(&self.queue);
         queue.waiting.push_back(Arc::clone(&ticket));
         loop {
@@ -129,23 +135,57 @@ impl Writer {
         self.commit(db, &mut state, batch, marks)
     }
 
+    /// What is remembered of a request.
+    pub(crate) fn request(&self, collection: u32, id: &str) -> Result<Option<Remembered>, StoreError> {
+        let state = self.state.lock().map_err(|_| StoreError::Halted)?;
+        Ok(state.requests.get(&(collection, id.to_owned())).cloned())
+    }
+
+    /// Deletes a collection by a batch of its own, which `fill` begins. From then on, no call writes to it.
+    pub(crate) fn delete_collection(
+        &self,
+        db: &Db,
+        id: u32,
+        fill: impl FnOnce(&mut Batch<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state.lock().map_err(|_| StoreError::Halted)?;
+        let mut batch = db.batch();
+        fill(&mut batch)?;
+        for key in state.requests.keys_of(id) {
+            batch.delete(Family::Meta, key);
+        }
+        let marks = state.marks;
+        self.commit(db, &mut state, batch, marks)?;
+        state.requests.forget(id);
+        state.gone.insert(id);
+        Ok(())
+    }
+
     /// Commits a group and leaves the answers in its tickets.
     fn lead(&self, db: &Db, group: &[Arc<Ticket>]) {
         let Ok(mut state) = self.state.lock() else {
             group.iter().for_each(|ticket| ticket.finish(Err(StoreError::Halted)));
             return;
         };
-        let mut plan = Plan::new(db, state.marks);
+        let mut plan = Plan::new(db, state.marks, &state.requests);
         let mut planned = Vec::with_capacity(group.len());
         for ticket in group {
-            match plan.load(ticket.collection, &ticket.mutations) {
-                Ok(()) => planned.push((ticket, plan.apply(ticket.collection, &ticket.mutations))),
+            let id = ticket.collection;
+            if state.gone.contains(&id) {
+                ticket.finish(Err(StoreError::UnknownCollection { id }));
+                continue;
+            }
+            match plan.load(id, &ticket.mutations) {
+                Ok(()) => planned.push((ticket, plan.apply(id, &ticket.mutations, &ticket.once))),
                 Err(e) => ticket.finish(Err(e)),
             }
         }
         let answered = planned.len() as u64;
-        let (batch, marks) = plan.finish();
+        let (batch, marks, requests) = plan.finish();
         let committed = if batch.is_empty() { Ok(()) } else { self.commit(db, &mut state, batch, marks) };
+        if committed.is_ok() {
+            state.requests.take_over(requests);
+        }
         for (ticket, applied) in planned {
             ticket.finish(committed.clone().map(|()| applied));
         }
@@ -246,7 +286,7 @@ mod tests {
     fn store(dir: &std::path::Path) -> (Db, Writer) {
         let db = Db::open(&dir.join("rocksdb"), Access::Create, 1 << 20).expect("opens");
         let file = std::fs::File::create_new(dir.join("mark")).expect("is new");
-        (db, Writer::new(Marks::default(), AckMark::in_file(file)))
+        (db, Writer::new(Marks::default(), AckMark::in_file(file), Requests::default()))
     }
 
     /// The story: followers once waited for the leader's lock to learn that they were done, and so
@@ -261,7 +301,7 @@ mod tests {
             let calls: Vec<_> = (0..8)
                 .map(|name| {
                     let (db, writer) = (&db, &writer);
-                    scope.spawn(move || writer.write(db, 1, put(name)))
+                    scope.spawn(move || writer.write(db, 1, put(name), Once::Never))
                 })
                 .collect();
             let gathered = || {
@@ -284,7 +324,7 @@ mod tests {
     fn a_panicking_leader_leaves_nobody_waiting() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (db, writer) = store(dir.path());
-        let answer = writer.write(&db, 1, delete(1)).map(|applied| applied[0].outcome);
+        let answer = writer.write(&db, 1, delete(1), Once::Never).map(|applied| applied[0].outcome);
         assert_eq!(answer, Ok(Outcome::NotFound));
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             hold(&writer.queue).led = true;
@@ -292,6 +332,6 @@ mod tests {
             panic!("half-way");
         }));
         assert!(panicked.is_err());
-        assert_eq!(writer.write(&db, 1, delete(1)), Err(StoreError::Halted));
+        assert_eq!(writer.write(&db, 1, delete(1), Once::Never), Err(StoreError::Halted));
     }
 }

@@ -10,7 +10,7 @@ use rocksdb::{
 };
 
 use crate::StoreError;
-use crate::schema::Family;
+use crate::schema::{self, Family};
 
 const MIB: usize = 1 << 20;
 
@@ -70,6 +70,11 @@ impl Db {
     /// Walks the keys from `from` to before `until`, as they are at this moment.
     pub(crate) fn scan(&self, family: Family, from: &[u8], until: Option<Vec<u8>>, depth: Depth) -> Scan<'_> {
         self.scan_with(family, from, until, depth, ReadOptions::default())
+    }
+
+    /// Walks the keys that begin with `prefix`, as they are at this moment.
+    pub(crate) fn scan_prefix(&self, family: Family, prefix: &[u8]) -> Scan<'_> {
+        self.scan(family, prefix, schema::after_prefix(prefix), Depth::Page)
     }
 
     /// Freezes the present state for several reads.
@@ -158,6 +163,11 @@ impl Batch<'_> {
 
     pub(crate) fn delete(&mut self, family: Family, key: impl AsRef<[u8]>) {
         self.inner.delete_cf(self.db.family(family), key);
+    }
+
+    /// Deletes the keys from `from` to before `until`, however many they are.
+    pub(crate) fn delete_range(&mut self, family: Family, from: &[u8], until: &[u8]) {
+        self.inner.delete_range_cf(self.db.family(family), from, until);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -9,15 +9,17 @@
 //! a sequence number that the store gives out itself.
 //!
 //! Reading order: `values` (what goes in and comes out), `schema` and `rows` (how it lies on disk),
-//! `directory` (files around the database), `db` (the only file that names RocksDB), `commit` and
-//! `plan` (the one write path), `store` (the public face), `check` (the audit).
+//! `directory` (files around the database), `db` (the only file that names RocksDB), `commit`,
+//! `plan` and `requests` (the one write path), `store` and `collections` (the public face), `check` (the audit).
 
 mod check;
+mod collections;
 mod commit;
 mod db;
 mod directory;
 mod error;
 mod plan;
+mod requests;
 mod rows;
 mod schema;
 mod store;
@@ -30,5 +32,6 @@ pub use error::StoreError;
 pub use schema::FORMAT_VERSION;
 pub use store::{Store, StoreOptions};
 pub use values::{
-    Applied, Collection, Entry, Mutation, Outcome, PutMode, RecordVector, Stats, StoredRecord, Usage,
+    Applied, Collection, Entry, Mutation, NewCollection, Once, Outcome, PutMode, RecordVector, Remembered,
+    Request, Stats, StoredRecord, Usage,
 };

@@ -7,16 +7,19 @@ use diptych_core::{Digest, Embedding, Key, Modality, Part, PartRef, PointId, Rec
 
 use crate::StoreError;
 use crate::db::{Batch, Db};
+use crate::requests::{Pending, Requests};
 use crate::rows;
 use crate::schema::{self, Family, Marks};
-use crate::values::{Applied, Mutation, Outcome, PutMode, Stats};
+use crate::values::{Applied, Mutation, Once, Outcome, PutMode, Remembered, Request, Stats};
 
 /// A batch in the making. Later changes see earlier ones through `heads`, which holds the record
 /// under each touched key as it will be once the batch is written.
-pub(crate) struct Plan<'a> {
+pub(crate) struct Plan<'a, 'r> {
     db: &'a Db,
     batch: Batch<'a>,
     marks: Marks,
+    requests: &'r Requests,
+    pending: Pending,
     heads: HashMap<u32, HashMap<Key, Option<Head>>>,
     stats: BTreeMap<u32, Stats>,
     touched: bool,
@@ -25,13 +28,23 @@ pub(crate) struct Plan<'a> {
 /// What planning needs to know of a stored record.
 struct Head {
     digest: Digest,
+    seq: u64,
     points: Vec<(PartRef, PointId)>,
     truncated_texts: u64,
 }
 
-impl<'a> Plan<'a> {
-    pub(crate) fn new(db: &'a Db, marks: Marks) -> Self {
-        Self { db, batch: db.batch(), marks, heads: HashMap::new(), stats: BTreeMap::new(), touched: false }
+impl<'a, 'r> Plan<'a, 'r> {
+    pub(crate) fn new(db: &'a Db, marks: Marks, requests: &'r Requests) -> Self {
+        Self {
+            db,
+            batch: db.batch(),
+            marks,
+            requests,
+            pending: Pending::default(),
+            heads: HashMap::new(),
+            stats: BTreeMap::new(),
+            touched: false,
+        }
     }
 
     /// Reads all that a call depends on, so that applying it cannot fail half-way.
@@ -54,6 +67,7 @@ impl<'a> Plan<'a> {
                     let stored = rows::decode_record(&bytes, key.clone())?;
                     Some(Head {
                         digest: stored.digest,
+                        seq: stored.seq,
                         truncated_texts: truncated_texts(&stored.record),
                         points: stored.points,
                     })
@@ -65,16 +79,66 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    pub(crate) fn apply(&mut self, collection: u32, mutations: &[Mutation]) -> Vec<Applied> {
-        mutations
-            .iter()
-            .map(|mutation| match mutation {
-                Mutation::Put { record, vectors, digest, mode } => {
-                    self.put(collection, record, vectors, *digest, *mode)
-                }
-                Mutation::Delete { key } => self.delete(collection, key),
-            })
-            .collect()
+    pub(crate) fn apply(&mut self, collection: u32, mutations: &[Mutation], once: &Once) -> Vec<Applied> {
+        let applied = match once {
+            Once::Each(requests) => {
+                let requests = requests.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+                let each = mutations.iter().zip(requests);
+                each.map(|(mutation, request)| match request {
+                    Some(request) => self.apply_once(collection, mutation, request),
+                    None => self.apply_one(collection, mutation),
+                })
+                .collect()
+            }
+            Once::Never | Once::Step(_) => {
+                mutations.iter().map(|mutation| self.apply_one(collection, mutation)).collect()
+            }
+        };
+        if let Once::Step(request) = once {
+            self.remember(collection, request, Outcome::Updated, None);
+        }
+        applied
+    }
+
+    fn apply_one(&mut self, collection: u32, mutation: &Mutation) -> Applied {
+        match mutation {
+            Mutation::Put { record, vectors, digest, mode } => {
+                self.put(collection, record, vectors, *digest, *mode)
+            }
+            Mutation::Update { record, digest, seq } => self.update(collection, record, *digest, *seq),
+            Mutation::Delete { key } => self.delete(collection, key),
+        }
+    }
+
+    /// Applies a change unless its request was answered before. Refusals are not remembered: a
+    /// repetition may find the matter changed.
+    fn apply_once(&mut self, collection: u32, mutation: &Mutation, request: &Request) -> Applied {
+        let name = (collection, request.id.as_str().to_owned());
+        match self.pending.get(self.requests, &name) {
+            Some(known) if known.fingerprint != request.fingerprint => {
+                return Applied::nothing(Outcome::RequestReused);
+            }
+            Some(known) => {
+                let repeated = Some(known.note.clone());
+                return Applied { seq: known.seq, repeated, ..Applied::nothing(known.outcome) };
+            }
+            None => {}
+        }
+        let applied = self.apply_one(collection, mutation);
+        match applied.outcome {
+            Outcome::Created | Outcome::Updated | Outcome::Unchanged | Outcome::Deleted => {
+                self.remember(collection, request, applied.outcome, applied.seq);
+            }
+            Outcome::NotFound | Outcome::AlreadyExists | Outcome::Stale | Outcome::RequestReused => {}
+        }
+        applied
+    }
+
+    fn remember(&mut self, collection: u32, request: &Request, outcome: Outcome, seq: Option<u64>) {
+        let (fingerprint, note) = (request.fingerprint, request.note.clone());
+        let remembered = Remembered { fingerprint, outcome, seq, note };
+        let name = (collection, request.id.as_str().to_owned());
+        self.pending.add(self.requests, name, remembered);
     }
 
     fn put(
@@ -111,10 +175,31 @@ impl<'a> Plan<'a> {
         let row = rows::encode_record(record, digest, seq, &added);
         self.batch.put(Family::Records, schema::record_key(collection, key.as_str()), row);
 
-        let head = Head { digest, points: added.clone(), truncated_texts: truncated_texts(record) };
+        let head = Head { digest, seq, points: added.clone(), truncated_texts: truncated_texts(record) };
         self.count(collection, &head, u64::wrapping_add);
         self.set_head(collection, key, Some(head));
-        Applied { outcome, seq: Some(seq), added, removed }
+        Applied { seq: Some(seq), added, removed, ..Applied::nothing(outcome) }
+    }
+
+    /// Writes a record with its points as they are.
+    fn update(&mut self, collection: u32, record: &Record, digest: Digest, seq: u64) -> Applied {
+        let key = record.key();
+        let points = match self.head(collection, key) {
+            None => return Applied::nothing(Outcome::NotFound),
+            Some(head) if head.seq != seq => return Applied::nothing(Outcome::Stale),
+            Some(head) if head.digest == digest => return Applied::nothing(Outcome::Unchanged),
+            Some(head) => head.points.clone(),
+        };
+        let parts = record.part_refs().map(|(part, _)| part);
+        if !parts.eq(points.iter().map(|&(part, _)| part)) {
+            return Applied::nothing(Outcome::Stale);
+        }
+        let seq = self.log(collection, key, &[], &[]);
+        let row = rows::encode_record(record, digest, seq, &points);
+        self.batch.put(Family::Records, schema::record_key(collection, key.as_str()), row);
+        let head = Head { digest, seq, points: points.clone(), truncated_texts: truncated_texts(record) };
+        self.set_head(collection, key, Some(head));
+        Applied { seq: Some(seq), kept: points, ..Applied::nothing(Outcome::Updated) }
     }
 
     fn delete(&mut self, collection: u32, key: &Key) -> Applied {
@@ -123,7 +208,7 @@ impl<'a> Plan<'a> {
         };
         self.batch.delete(Family::Records, schema::record_key(collection, key.as_str()));
         let seq = self.log(collection, key, &[], &removed);
-        Applied { outcome: Outcome::Deleted, seq: Some(seq), added: Vec::new(), removed }
+        Applied { seq: Some(seq), removed, ..Applied::nothing(Outcome::Deleted) }
     }
 
     /// Takes away the points of the record under `key`; `None` when there is none.
@@ -172,15 +257,18 @@ impl<'a> Plan<'a> {
         stats.truncated_texts = change(stats.truncated_texts, head.truncated_texts);
     }
 
-    /// The batch, empty when nothing changed, and the marks to commit with it.
-    pub(crate) fn finish(mut self) -> (Batch<'a>, Marks) {
+    /// The batch, empty when nothing changed, and what is to be taken over once it is on disk.
+    pub(crate) fn finish(mut self) -> (Batch<'a>, Marks, Pending) {
+        if !self.pending.is_empty() {
+            self.requests.write(&self.pending, &mut self.batch);
+        }
         if self.touched {
             for (&collection, stats) in &self.stats {
                 let row = rows::encode_stats(stats);
                 self.batch.put(Family::Meta, schema::stats_key(collection), row);
             }
         }
-        (self.batch, self.marks)
+        (self.batch, self.marks, self.pending)
     }
 }
 

@@ -1,41 +1,35 @@
 //! The values that are rows: one format byte followed by postcard, of the plain structs below. Field
 //! order, types and the order of enum variants are a contract, like all of `schema`. Reading a row
-//! checks it as strictly as the value was checked when it came in. Keys are not made here.
+//! checks it as strictly as the value was checked when it came in. Keys are not made here. Records,
+//! points and the journal are here; collections and requests, in `rows/catalogue`.
 //!
 //! Rows that speak of chunks of long texts have a format of their own. All others are written as they
-//! always were, so that only a store with such texts is closed to programs that do not know them.
+//! always were, so that only a store with such texts is closed to programs that do not know them. So it
+//! is with records that have times, and with collections that have a schema or a time of creation.
+
+mod catalogue;
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Digest, ImagePart, Key, ModelId, Part, PartRef, PointId,
-    Record, TextPart,
+    AttributeValue, Attributes, Digest, ImagePart, Key, Part, PartRef, PointId, Record, TextPart, Time,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 use crate::schema::{modality_byte, modality_of, parse_journal_key};
-use crate::values::{Collection, Entry, Stats, StoredRecord};
+use crate::values::{Entry, Stats, StoredRecord};
+
+pub(crate) use catalogue::{decode_collection, decode_request, encode_collection, encode_request};
 
 /// First byte of every row, so that a single kind of row can change later without the others.
 const ROW_FORMAT: u8 = 1;
 /// First byte of records, points and journal entries with chunks.
 const CHUNKED_FORMAT: u8 = 2;
+/// First byte of records with times, with or without chunks.
+const TIMED_FORMAT: u8 = 3;
 
 /// A point of a part.
 type Point = (PartRef, PointId);
-
-pub(crate) fn encode_collection(collection: &Collection) -> Vec<u8> {
-    let Collection { id, model_id, dim, .. } = *collection;
-    encode(ROW_FORMAT, &CollectionRow { id, model_id: model_id.0.0, dim })
-}
-
-/// Joins a collection with the name it lay under.
-pub(crate) fn decode_collection(name: &[u8], row: &[u8]) -> Result<Collection, StoreError> {
-    let name = String::from_utf8_lossy(name).into_owned();
-    let row: CollectionRow = decode(ROW_FORMAT, row, &|| format!("collection '{name}'"))?;
-    let name = CollectionName::new(name).map_err(|e| StoreError::corrupt(e.to_string()))?;
-    Ok(Collection { id: row.id, name, model_id: ModelId(Digest(row.model_id)), dim: row.dim })
-}
 
 pub(crate) fn encode_stats(stats: &Stats) -> Vec<u8> {
     let Stats { records, image_points, text_points, truncated_texts } = *stats;
@@ -50,9 +44,14 @@ pub(crate) fn decode_stats(row: &[u8], collection: u32) -> Result<Stats, StoreEr
 
 /// `points` are those of the record, in the order of its parts.
 pub(crate) fn encode_record(record: &Record, digest: Digest, seq: u64, points: &[Point]) -> Vec<u8> {
-    // Chunks only add a kind of part, so both formats have the same fields.
+    // Chunks only add a kind of part, and times one of attribute, so all formats have the same fields.
     let chunked = record.parts().iter().any(|part| matches!(part, Part::Text(t) if !t.chunk_ends.is_empty()));
-    let format = if chunked { CHUNKED_FORMAT } else { ROW_FORMAT };
+    let timed = record.attributes().values().any(|value| matches!(value, AttributeValue::Time(_)));
+    let format = match (timed, chunked) {
+        (true, _) => TIMED_FORMAT,
+        (false, true) => CHUNKED_FORMAT,
+        (false, false) => ROW_FORMAT,
+    };
     encode(format, &RecordRow::new(record, digest, seq, points))
 }
 
@@ -66,7 +65,8 @@ pub(crate) fn decode_digest(row: &[u8], key: &Key) -> Result<Digest, StoreError>
 }
 
 fn decode_record_row(row: &[u8], key: &Key) -> Result<RecordRow, StoreError> {
-    decode(format_of(row), row, &|| format!("record '{key}'"))
+    let format = if row.first() == Some(&TIMED_FORMAT) { TIMED_FORMAT } else { format_of(row) };
+    decode(format, row, &|| format!("record '{key}'"))
 }
 
 pub(crate) fn encode_owner(key: &Key, part: PartRef) -> Vec<u8> {
@@ -108,14 +108,6 @@ pub(crate) fn decode_entry(key: &[u8], row: &[u8]) -> Result<Entry, StoreError> 
         CHUNKED_FORMAT => decode::<JournalRow<ChunkPoint>>(CHUNKED_FORMAT, row, &what)?.entry(seq),
         _ => decode::<JournalRow<PartPoint>>(ROW_FORMAT, row, &what)?.entry(seq),
     }
-}
-
-/// A value of the `collections` family.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CollectionRow {
-    id: u32,
-    model_id: [u8; 32],
-    dim: u32,
 }
 
 /// A value of the `meta` family under `stats/`.
@@ -189,6 +181,11 @@ enum AttributeRow {
     Integer(i64),
     Float(f64),
     Bool(bool),
+    /// Only in the timed format.
+    Time {
+        seconds: i64,
+        nanos: u32,
+    },
 }
 
 /// A value of the `journal` family.
@@ -246,10 +243,11 @@ impl RecordRow {
     /// Joins the row with the key it lay under.
     fn record(self, key: Key) -> Result<StoredRecord, StoreError> {
         let parts = self.parts.into_iter().map(PartRow::part).collect();
-        let attributes: Attributes =
-            self.attributes.into_iter().map(|(name, value)| (name, value.value())).collect();
-        let record = Record::new(key.clone(), parts, attributes)
-            .map_err(|e| StoreError::corrupt(format!("record '{key}' is no longer valid: {e}")))?;
+        let invalid =
+            |reason: String| StoreError::corrupt(format!("record '{key}' is no longer valid: {reason}"));
+        let attributes = self.attributes.into_iter().map(|(name, value)| Ok((name, value.value()?)));
+        let attributes: Attributes = attributes.collect::<Result<_, _>>().map_err(invalid)?;
+        let record = Record::new(key.clone(), parts, attributes).map_err(|e| invalid(e.to_string()))?;
         let found = (record.part_refs().count(), self.points.len());
         if found.0 != found.1 {
             return Err(StoreError::corrupt(format!(
@@ -301,17 +299,21 @@ impl AttributeRow {
             AttributeValue::Integer(v) => Self::Integer(*v),
             AttributeValue::Float(v) => Self::Float(*v),
             AttributeValue::Bool(v) => Self::Bool(*v),
+            AttributeValue::Time(v) => Self::Time { seconds: v.seconds(), nanos: v.nanos() },
         }
     }
 
-    fn value(self) -> AttributeValue {
-        match self {
+    fn value(self) -> Result<AttributeValue, String> {
+        Ok(match self {
             Self::String(v) => AttributeValue::String(v),
             Self::List(v) => AttributeValue::List(v),
             Self::Integer(v) => AttributeValue::Integer(v),
             Self::Float(v) => AttributeValue::Float(v),
             Self::Bool(v) => AttributeValue::Bool(v),
-        }
+            Self::Time { seconds, nanos } => {
+                AttributeValue::Time(Time::new(seconds, nanos).map_err(|e| e.to_string())?)
+            }
+        })
     }
 }
 

@@ -9,7 +9,9 @@
 //! | meta | `version` | u32 big-endian |
 //! | meta | `marks` | three u64 big-endian: batch, seq, next point |
 //! | meta | `stats/` collection u32 | row |
+//! | meta | `request/` number u64 | row |
 //! | collections | name | row |
+//! | collections | 0x00 `next` | 0x02, u32 big-endian: no collection gets a smaller id |
 //! | records | collection u32, key | row |
 //! | points | collection u32, point u64 | row |
 //! | vectors | collection u32, modality u8, point u64 | f32 little-endian, `dim` of them |
@@ -51,6 +53,12 @@ impl Family {
 
 pub(crate) const VERSION_KEY: &[u8] = b"version";
 pub(crate) const MARKS_KEY: &[u8] = b"marks";
+pub(crate) const REQUEST_PREFIX: &[u8] = b"request/";
+/// Written when a collection is deleted, so that its id is not given out again. No name begins with
+/// such a byte; a program that does not know of deletions takes it for a collection of a format that it
+/// does not know, and so refuses the directory.
+pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"\0next";
+const NEXT_COLLECTION_FORMAT: u8 = 2;
 
 /// The high-water marks. They change in the same batch as the data they count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,6 +100,30 @@ fn be32(bytes: &[u8]) -> u32 {
 
 pub(crate) fn stats_key(collection: u32) -> Vec<u8> {
     [b"stats/".as_slice(), &collection.to_be_bytes()].concat()
+}
+
+pub(crate) fn request_key(number: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(REQUEST_PREFIX);
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub(crate) fn parse_request_key(bytes: &[u8]) -> Option<u64> {
+    let number = bytes.strip_prefix(REQUEST_PREFIX)?;
+    (number.len() == 8).then(|| be64(number))
+}
+
+pub(crate) fn encode_next_collection(next: u32) -> [u8; 5] {
+    let [a, b, c, d] = next.to_be_bytes();
+    [NEXT_COLLECTION_FORMAT, a, b, c, d]
+}
+
+pub(crate) fn decode_next_collection(bytes: &[u8]) -> Result<u32, StoreError> {
+    match bytes {
+        [NEXT_COLLECTION_FORMAT, next @ ..] if next.len() == 4 => Ok(be32(next)),
+        _ => Err(StoreError::corrupt(format!("the next collection's id is {bytes:02x?}"))),
+    }
 }
 
 pub(crate) fn record_key(collection: u32, key: &str) -> Vec<u8> {

@@ -1,22 +1,22 @@
-//! The public face: opening, collections, checked writing, reading. Which bytes are written and in
+//! The public face: opening, checked writing, reading. Which bytes are written and in
 //! which order is decided in `commit`; what they look like, in `schema`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
-use diptych_core::limits::DIM_MAX;
-use diptych_core::{CollectionName, Digest, Embedding, Key, Modality, ModelId, PartRef, PointId};
+use diptych_core::{Digest, Embedding, Key, Modality, PartRef, PointId, RequestId};
 
 use crate::StoreError;
 use crate::check::{self, CheckReport};
+use crate::collections::Collections;
 use crate::commit::{CALL_BYTES_MAX, MUTATIONS_MAX, Writer};
 use crate::db::{Access, Db, Depth};
 use crate::directory::Directory;
 use crate::plan;
+use crate::requests::Requests;
 use crate::rows;
 use crate::schema::{self, FORMAT_VERSION, Family, Marks};
-use crate::values::{Applied, Collection, Entry, Mutation, RecordVector, Stats, StoredRecord, Usage};
+use crate::values::{Applied, Entry, Mutation, Once, RecordVector, Remembered, Stats, StoredRecord, Usage};
 
 /// How to open a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +37,9 @@ impl Default for StoreOptions {
 /// disk, so an async caller gives them to a blocking thread.
 pub struct Store {
     // Dropped in this order: the database is closed before the lock is released.
-    db: Db,
-    writer: Writer,
-    collections: RwLock<BTreeMap<u32, Collection>>,
+    pub(crate) db: Db,
+    pub(crate) writer: Writer,
+    pub(crate) collections: RwLock<Collections>,
     directory: Directory,
 }
 
@@ -85,61 +85,13 @@ impl Store {
         check_version(&db, dir)?;
         let marks = read_marks(&db)?;
         check_acknowledged(marks.batch, ack.last())?;
-        let collections = read_collections(&db)?;
+        let collections = Collections::read(&db)?;
         ack.sync()?;
         if !directory.is_sealed() {
             directory.seal()?;
         }
-        Ok(Self { db, writer: Writer::new(marks, ack), collections: RwLock::new(collections), directory })
-    }
-
-    /// All collections, by id.
-    pub fn collections(&self) -> Vec<Collection> {
-        self.read_collections().values().cloned().collect()
-    }
-
-    /// The collection of that name.
-    pub fn collection(&self, name: &CollectionName) -> Option<Collection> {
-        self.read_collections().values().find(|c| c.name == *name).cloned()
-    }
-
-    /// Creates a collection, or returns the one of that name when it has the same model.
-    ///
-    /// # Errors
-    /// [`StoreError::ModelMismatch`] when it has another model, [`StoreError::Dimension`] when no
-    /// model has `dim` dimensions, or a failure to write.
-    pub fn create_collection(
-        &self,
-        name: &CollectionName,
-        model_id: ModelId,
-        dim: u32,
-    ) -> Result<Collection, StoreError> {
-        if dim == 0 || dim as usize > DIM_MAX {
-            return Err(StoreError::Dimension { dim });
-        }
-        // Held until the collection is on disk, so that two callers cannot both create it.
-        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = collections.values().find(|c| c.name == *name) {
-            if found.model_id == model_id && found.dim == dim {
-                return Ok(found.clone());
-            }
-            return Err(StoreError::ModelMismatch {
-                collection: name.clone(),
-                stored: found.model_id,
-                stored_dim: found.dim,
-                given: model_id,
-                given_dim: dim,
-            });
-        }
-        let id = collections.last_key_value().map_or(1, |(last, _)| last + 1);
-        let collection = Collection { id, name: name.clone(), model_id, dim };
-        let row = rows::encode_collection(&collection);
-        self.writer.write_alone(&self.db, |batch| {
-            batch.put(Family::Collections, name.as_str(), row);
-            Ok(())
-        })?;
-        collections.insert(id, collection.clone());
-        Ok(collection)
+        let writer = Writer::new(marks, ack, Requests::load(&db)?);
+        Ok(Self { db, writer, collections: RwLock::new(collections), directory })
     }
 
     /// Applies changes in order, all or nothing, and returns when they are on disk. Calls from several
@@ -151,6 +103,20 @@ impl Store {
     /// whether the call took effect, and all further writes fail until a restart has found out;
     /// repeating the call then is safe.
     pub fn write(&self, collection: u32, mutations: Vec<Mutation>) -> Result<Vec<Applied>, StoreError> {
+        self.write_once(collection, mutations, Once::Never)
+    }
+
+    /// As [`Store::write`], for requests that may be repeated. The latest 16,384 of all collections are
+    /// remembered, in the batch that they change the store with.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn write_once(
+        &self,
+        collection: u32,
+        mutations: Vec<Mutation>,
+        once: Once,
+    ) -> Result<Vec<Applied>, StoreError> {
         let dim = self.known(collection)?.dim;
         if mutations.len() > MUTATIONS_MAX {
             return Err(StoreError::TooMuch { what: "changes", found: mutations.len(), max: MUTATIONS_MAX });
@@ -166,7 +132,15 @@ impl Store {
         if bytes > CALL_BYTES_MAX {
             return Err(StoreError::TooMuch { what: "bytes of vectors", found: bytes, max: CALL_BYTES_MAX });
         }
-        self.writer.write(&self.db, collection, mutations)
+        self.writer.write(&self.db, collection, mutations, once)
+    }
+
+    /// What is remembered of a request, if it was answered not too long ago.
+    ///
+    /// # Errors
+    /// [`StoreError::Halted`].
+    pub fn request(&self, collection: u32, id: &RequestId) -> Result<Option<Remembered>, StoreError> {
+        self.writer.request(collection, id.as_str())
     }
 
     /// Reads a record.
@@ -367,15 +341,6 @@ impl Store {
     pub fn check(&self) -> CheckReport {
         check::check(&self.db.view())
     }
-
-    fn known(&self, id: u32) -> Result<Collection, StoreError> {
-        self.read_collections().get(&id).cloned().ok_or(StoreError::UnknownCollection { id })
-    }
-
-    fn read_collections(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u32, Collection>> {
-        // A new collection is inserted in one step, so the map is whole even after a panic.
-        self.collections.read().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Store {
@@ -415,14 +380,4 @@ fn read_marks(db: &Db) -> Result<Marks, StoreError> {
         .get(Family::Meta, schema::MARKS_KEY)?
         .ok_or_else(|| StoreError::corrupt("the database has no high-water marks"))?;
     Marks::decode(&bytes)
-}
-
-fn read_collections(db: &Db) -> Result<BTreeMap<u32, Collection>, StoreError> {
-    db.scan(Family::Collections, &[], None, Depth::Page)
-        .map(|pair| {
-            let (name, row) = pair?;
-            let collection = rows::decode_collection(&name, &row)?;
-            Ok((collection.id, collection))
-        })
-        .collect()
 }

@@ -3,18 +3,22 @@
 
 use std::fs::OpenOptions;
 use std::path::Path;
+use std::sync::Arc;
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Digest, Embedding, ImagePart, Key, Modality, ModelId, Part,
-    PartRef, PointId, Record, TextPart,
+    AttributeSchema, AttributeType, AttributeValue, Attributes, CollectionName, Digest, Embedding, ImagePart,
+    Key, Modality, ModelId, Part, PartRef, PointId, Record, TextPart, Time,
 };
 
 use crate::commit::Writer;
 use crate::db::{Access, Batch, Db};
 use crate::directory::AckMark;
+use crate::requests::Requests;
 use crate::rows;
 use crate::schema::{self, FORMAT_VERSION, Family, Marks};
-use crate::{Collection, Mutation, Outcome, PutMode, Stats, Store, StoreError, StoreOptions};
+use crate::{
+    Collection, Mutation, Once, Outcome, PutMode, Remembered, Stats, Store, StoreError, StoreOptions,
+};
 
 fn key(name: &str) -> Key {
     Key::new(name).expect("valid key")
@@ -85,9 +89,10 @@ fn the_bytes_of_format_version_1_stay_as_they_are() {
     assert_eq!(hex(&entry), "0107016b010100ac02010000ad02");
     let stats = Stats { records: 1, image_points: 2, text_points: 128, truncated_texts: 0 };
     assert_eq!(hex(&rows::encode_stats(&stats)), "010102800100");
-    let collection =
-        Collection { id: 1, name: CollectionName::default(), model_id: ModelId(Digest([1; 32])), dim: 512 };
-    assert_eq!(hex(&rows::encode_collection(&collection)), format!("0101{ones}8004"));
+    let collection = collection(AttributeSchema::default(), None);
+    let row = rows::encode_collection(&collection);
+    assert_eq!(hex(&row), format!("0101{ones}8004"));
+    assert_eq!(rows::decode_collection(b"default", &row), Ok(collection));
 
     assert_eq!(hex(&schema::record_key(1, "ab")), "000000016162");
     assert_eq!(hex(&schema::point_key(1, PointId(258))), "000000010000000000000102");
@@ -102,6 +107,43 @@ fn the_bytes_of_format_version_1_stay_as_they_are() {
         Family::ALL.map(Family::name),
         ["meta", "collections", "records", "points", "vectors", "journal"]
     );
+}
+
+fn collection(schema: AttributeSchema, created: Option<Time>) -> Collection {
+    let (name, model_id) = (CollectionName::default(), ModelId(Digest([1; 32])));
+    Collection { id: 1, name, model_id, dim: 512, created, schema: Arc::new(schema) }
+}
+
+/// As above, for what came later: times, schemas, deleted collections and remembered requests.
+#[test]
+fn the_bytes_of_later_rows_stay_as_they_are() {
+    let ones = "01".repeat(32);
+    let time = Time::new(1, 500).expect("valid time");
+    let types = [("a", AttributeType::Time), ("b", AttributeType::List)];
+    let types = types.into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
+    let schema = AttributeSchema::new(types, false).expect("valid schema");
+    let described = collection(schema, Some(time));
+    let row = rows::encode_collection(&described);
+    // Format, id, model, dimensions; created at 1 s and 500 ns; two types; closed.
+    assert_eq!(hex(&row), format!("0201{ones}8004{}{}{}", "0102f403", "02016105016201", "00"));
+    assert_eq!(rows::decode_collection(b"default", &row), Ok(described));
+
+    let attributes = Attributes::from([("t".to_owned(), AttributeValue::Time(time))]);
+    let timed = Record::new(key("k"), vec![Part::Text(TextPart::whole("x", 0))], attributes).expect("valid");
+    let row = rows::encode_record(&timed, Digest([1; 32]), 5, &[(TEXT, PointId(3))]);
+    assert_eq!(hex(&row), format!("0305{ones}01010178000103{}", "0101740502f403"));
+    assert_eq!(rows::decode_record(&row, key("k")).map(|stored| stored.record), Ok(timed));
+
+    let fingerprint = Digest([1; 32]);
+    let remembered = Remembered { fingerprint, outcome: Outcome::Deleted, seq: Some(2), note: vec![9] };
+    let name = (1, "r".to_owned());
+    let row = rows::encode_request(&name, &remembered);
+    assert_eq!(hex(&row), format!("01010172{ones}0301020109"));
+    assert_eq!(rows::decode_request(&row, 0), Ok((name, remembered)));
+    assert_eq!(hex(&schema::request_key(258)), "726571756573742f0000000000000102");
+    assert_eq!(hex(&schema::encode_next_collection(258)), "0200000102");
+    assert_eq!(schema::decode_next_collection(&[2, 0, 0, 1, 2]), Ok(258));
+    assert!(schema::decode_next_collection(&[1, 0, 0, 1, 2]).is_err());
 }
 
 /// A record with a text of two chunks, and its points.
@@ -307,14 +349,14 @@ fn a_failed_write_stops_writing_until_a_restart_but_not_reading() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let db = Db::open(dir.path(), Access::Create, 1 << 20).expect("opens");
     let full = OpenOptions::new().write(true).open("/dev/full").expect("exists on Linux");
-    let writer = Writer::new(Marks::default(), AckMark::in_file(full));
-    let error = writer.write(&db, 1, vec![put("a")]).expect_err("the disk is full");
+    let writer = Writer::new(Marks::default(), AckMark::in_file(full), Requests::default());
+    let error = writer.write(&db, 1, vec![put("a")], Once::Never).expect_err("the disk is full");
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert!(error.to_string().contains("free space on the data disk, then restart"), "{error}");
     assert_eq!(writer.last_seq(), 0, "nothing was acknowledged");
     // Whether 'a' reached the disk is unknown, so its numbers must not be given out again.
-    assert_eq!(writer.write(&db, 1, vec![put("b")]), Err(error));
+    assert_eq!(writer.write(&db, 1, vec![put("b")], Once::Never), Err(error));
     assert_eq!(db.get(Family::Records, &schema::record_key(1, "b")), Ok(None));
-    let untouched = writer.write(&db, 1, vec![Mutation::Delete { key: key("nothing") }]);
+    let untouched = writer.write(&db, 1, vec![Mutation::Delete { key: key("nothing") }], Once::Never);
     assert_eq!(untouched.map(|applied| applied[0].outcome), Ok(Outcome::NotFound), "this writes nothing");
 }

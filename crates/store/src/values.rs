@@ -1,8 +1,12 @@
 //! What goes into the store and what comes out, as plain values. No bytes, no database.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use diptych_core::{CollectionName, Digest, Embedding, Key, ModelId, PartRef, PointId, Record};
+use diptych_core::{
+    AttributeSchema, CollectionName, Digest, Embedding, Key, ModelId, PartRef, PointId, Record, RequestId,
+    Time,
+};
 
 /// A set of records whose vectors all come from one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,25 @@ pub struct Collection {
     pub model_id: ModelId,
     /// Dimensions of that model.
     pub dim: u32,
+    /// When it was created, by the clock of who created it; `None` when that was not written down.
+    pub created: Option<Time>,
+    /// What its records' attributes are. The store keeps it, and does not hold records against it.
+    pub schema: Arc<AttributeSchema>,
+}
+
+/// A collection to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCollection {
+    /// The name its users know.
+    pub name: CollectionName,
+    /// The model all its vectors come from.
+    pub model_id: ModelId,
+    /// Dimensions of that model.
+    pub dim: u32,
+    /// What time it is.
+    pub created: Option<Time>,
+    /// What its records' attributes are.
+    pub schema: AttributeSchema,
 }
 
 /// What to do when the key is taken.
@@ -41,6 +64,16 @@ pub enum Mutation {
         /// What to do when the key is taken.
         mode: PutMode,
     },
+    /// Give a record other attributes. Its parts, points and vectors stay as they are.
+    Update {
+        /// The record with its new attributes and the parts that it has.
+        record: Record,
+        /// As of [`Mutation::Put`], with the new attributes.
+        digest: Digest,
+        /// Journal number of the change that made the record what it was when it was read. When there
+        /// was a later one, the record is left alone; the answer is [`Outcome::Stale`].
+        seq: u64,
+    },
     /// Remove a record with all its points.
     Delete {
         /// The record's key.
@@ -52,7 +85,7 @@ impl Mutation {
     /// The key of the record it changes.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Put { record, .. } => record.key(),
+            Self::Put { record, .. } | Self::Update { record, .. } => record.key(),
             Self::Delete { key } => key,
         }
     }
@@ -88,7 +121,7 @@ impl Mutation {
     pub(crate) fn vector_bytes(&self) -> usize {
         match self {
             Self::Put { vectors, .. } => vectors.iter().map(|(_, embedding)| embedding.dim() * 4).sum(),
-            Self::Delete { .. } => 0,
+            Self::Update { .. } | Self::Delete { .. } => 0,
         }
     }
 }
@@ -108,6 +141,10 @@ pub enum Outcome {
     NotFound,
     /// The key is taken by a record with another digest, and the mode was [`PutMode::InsertOnly`].
     AlreadyExists,
+    /// The record has changed since it was read.
+    Stale,
+    /// Another request had the same id; nothing was done.
+    RequestReused,
 }
 
 /// The durable effect of one change.
@@ -121,12 +158,52 @@ pub struct Applied {
     pub added: Vec<(PartRef, PointId)>,
     /// Points that no longer exist. Their ids are never given out again.
     pub removed: Vec<(PartRef, PointId)>,
+    /// Points whose record has other attributes now, and which are otherwise as they were.
+    pub kept: Vec<(PartRef, PointId)>,
+    /// When the request had been answered before: the note that it was remembered with. `outcome` and
+    /// `seq` are those of then, and nothing was done now.
+    pub repeated: Option<Vec<u8>>,
 }
 
 impl Applied {
     pub(crate) fn nothing(outcome: Outcome) -> Self {
-        Self { outcome, seq: None, added: Vec::new(), removed: Vec::new() }
+        Self { outcome, seq: None, added: Vec::new(), removed: Vec::new(), kept: Vec::new(), repeated: None }
     }
+}
+
+/// A request that is to be done once, however often it is repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// By which it is recognised within its collection.
+    pub id: RequestId,
+    /// A digest of what it asks for: another one under the same id is a mistake.
+    pub fingerprint: Digest,
+    /// Kept for the answer to a repetition; its meaning is the caller's.
+    pub note: Vec<u8>,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// What it asked for.
+    pub fingerprint: Digest,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The journal number of its change, if there was one.
+    pub seq: Option<u64>,
+    /// What it was remembered with.
+    pub note: Vec<u8>,
+}
+
+/// How the requests behind the changes of one call are remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    /// They are not.
+    Never,
+    /// Each change may be a request of its own, which is not done when it was done before.
+    Each(Vec<Option<Request>>),
+    /// The call is one step of a request, and takes the place of what was remembered of it.
+    Step(Request),
 }
 
 /// A record as stored.

@@ -228,6 +228,7 @@ fn json_of(value: &AttributeValue) -> Value {
         AttributeValue::Integer(v) => json!(v),
         AttributeValue::Float(v) => json!(v),
         AttributeValue::Bool(v) => json!(v),
+        AttributeValue::Time(v) => json!(v.to_string()),
         AttributeValue::List(v) => json!(v),
     }
 }

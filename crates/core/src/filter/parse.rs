@@ -7,15 +7,18 @@
 //! test      = ("=" | "!=" | "<" | "<=" | ">" | ">=") value
 //!           | ["not"] "in" "(" value ("," value)* ")"
 //!           | ["not"] "has" text
+//!           | ["not"] "starts_with" text
 //! name      = letter (letter | digit | "_" | "-" | ".")* | "`" any "`" (a backquote is doubled)
-//! value     = text | number | "true" | "false"
+//! value     = text | number | "true" | "false" | "time" "(" text ")"
 //! text      = in double or single quotes; \" \' \\ \n \r \t within
 //! ```
-//! Words such as `and` may be written in capitals. Deliberately absent: what a filter means.
+//! Words such as `and` may be written in capitals. `starts_with` and `time` are words only where no
+//! name can stand, so that attributes may still be called that. Deliberately absent: what a filter means.
 
 use std::str::FromStr;
 
 use super::{Comparison, Condition, Filter, FilterError, FilterValue, Number};
+use crate::TimeError;
 use crate::limits::FILTER_DEPTH_MAX;
 
 const WORDS: [&str; 8] = ["and", "or", "not", "in", "has", "exists", "true", "false"];
@@ -32,6 +35,11 @@ impl FromStr for Filter {
         }
     }
 }
+
+/// Begins the test of how a text begins.
+const STARTS_WITH: &str = "starts_with";
+/// Begins a time.
+const TIME: &str = "time";
 
 /// Whether a name can be written without backquotes.
 pub(super) fn is_bare_name(name: &str) -> bool {
@@ -192,10 +200,24 @@ impl Parser {
                     _ => return Err(self.expected("give the \"text\" that the list has, in quotes")),
                 }
             }
-            _ if negated => return Err(self.expected("write 'not in (...)' or 'not has \"...\"'")),
+            Token::Name(name) if name.eq_ignore_ascii_case(STARTS_WITH) => {
+                self.take();
+                match self.peek().clone() {
+                    Token::Text(prefix) => {
+                        self.take();
+                        Condition::StartsWith { attribute, prefix }
+                    }
+                    _ => return Err(self.expected("give the \"text\" that it begins with, in quotes")),
+                }
+            }
+            _ if negated => {
+                return Err(
+                    self.expected("write 'not in (...)', 'not has \"...\"' or 'not starts_with \"...\"'")
+                );
+            }
             _ => {
                 return Err(self.expected(
-                    "compare the attribute: =, !=, <, <=, >, >=, in (...), has \"...\"; or ask whether it is \
+                    "compare the attribute: =, !=, <, <=, >, >=, in (...), has \"...\", starts_with \"...\"; or ask whether it is \
                      there with 'exists' before its name",
                 ));
             }
@@ -224,10 +246,31 @@ impl Parser {
             Token::Number(number) => FilterValue::Number(number),
             Token::Word("true") => FilterValue::Bool(true),
             Token::Word("false") => FilterValue::Bool(false),
+            Token::Name(name) if name.eq_ignore_ascii_case(TIME) && self.opens_next() => return self.time(),
             _ => return Err(self.expected(hint)),
         };
         self.take();
         Ok(value)
+    }
+
+    /// Whether a parenthesis opens behind the next token.
+    fn opens_next(&self) -> bool {
+        self.tokens.get(self.next + 1).is_some_and(|placed| placed.token == Token::Open)
+    }
+
+    /// A time, at its word.
+    fn time(&mut self) -> Result<FilterValue, FilterError> {
+        self.take();
+        self.take();
+        let Token::Text(written) = self.peek().clone() else {
+            return Err(self.expected("write a time in quotes, such as time(\"2024-01-31\")"));
+        };
+        let time = written.parse().map_err(|error: TimeError| self.expected(&error.to_string()))?;
+        self.take();
+        if !self.take_if(&Token::Close) {
+            return Err(self.expected("close the time with ')'"));
+        }
+        Ok(FilterValue::Time(time))
     }
 }
 

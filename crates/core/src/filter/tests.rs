@@ -27,6 +27,7 @@ fn case() -> Attributes {
         ("labels".to_owned(), list(&["effusion.left", "nodule"])),
         ("follow up".to_owned(), AttributeValue::Integer(i64::MAX)),
         ("in".to_owned(), AttributeValue::Float(-0.0)),
+        ("time".to_owned(), AttributeValue::Time("2024-01-31T08:30:00Z".parse().unwrap())),
     ])
 }
 
@@ -45,6 +46,10 @@ fn what_matches_and_what_does_not() {
         "age = 1 or (view = 'AP' or dose = 0.5) and ward = true",
         "`follow up` = 9223372036854775807 and `follow up` < 9223372036854775808.0",
         "`in` = 0 and `in` in (0.0)",
+        "view starts_with 'P' and view STARTS_WITH 'PA' and view not starts_with 'A'",
+        r#"time >= time("2024-01-31") and time < time('2024-01-31T09:30:00.5+01:00')"#,
+        "time = time('2024-01-31T08:30:00Z') and time in (time('2024-01-31T08:30:00.000Z')) and time != 3",
+        "starts_with != 3",
     ] {
         assert!(filter(yes).matches(&attributes), "{yes}");
     }
@@ -60,6 +65,9 @@ fn what_matches_and_what_does_not() {
         "dose > 0.5 or dose < 0.5 or dose != 0.5",
         "`follow up` = 9223372036854775808.0",
         "not (age = 40 or age = 41)",
+        "view starts_with 'PAX' or view starts_with 'p' or labels starts_with 'n' or age starts_with '4'",
+        "time = '2024-01-31T08:30:00Z' or time > time('2024-01-31T08:30:00Z') or time > 3",
+        "age > time('1970-01-01') or view < time('2100-01-01')",
         // `and` binds before `or`.
         "age = 41 and view = 'PA' or age = 42",
     ] {
@@ -93,6 +101,12 @@ fn errors_say_where_and_what_to_write() {
         ("!age", "character 1, '!'", "write 'not'"),
         ("größe% = 3", "character 6, '%'", "backquotes"),
         ("age in [3]", "character 8, '['", "parentheses"),
+        ("view starts_with 3", "character 18, '3'", "begins with"),
+        ("view starts_with ''", "'view'", "begins with nothing"),
+        ("t > time('noon')", "character 10, ''noon''", "RFC 3339"),
+        ("t > time(3)", "character 10, '3'", "in quotes"),
+        ("t > time('2024-01-31'", "the end", "')'"),
+        ("t > time", "character 5, 'time'", "a number"),
         ("age = 3x", "character 7, '3x'", "no number"),
         ("age = 99999999999999999999", "character 7", "64 bits"),
         ("age = 1e999", "character 7", "too large"),
@@ -178,6 +192,8 @@ fn value() -> impl Strategy<Value = FilterValue> {
         any::<String>().prop_map(FilterValue::Text),
         numbers.prop_map(FilterValue::Number),
         any::<bool>().prop_map(FilterValue::Bool),
+        (-62_135_596_800..253_402_300_800i64, 0..1_000_000_000u32)
+            .prop_map(|(s, n)| FilterValue::Time(Time::new(s, n).unwrap())),
     ]
 }
 
@@ -186,6 +202,8 @@ fn name() -> impl Strategy<Value = String> {
         Just("age".to_owned()),
         Just("Not".to_owned()),
         Just("true".to_owned()),
+        Just("time".to_owned()),
+        Just("starts_with".to_owned()),
         any::<String>().prop_filter("visible", |s| !s.trim().is_empty() && s.len() < 100),
     ]
 }
@@ -201,13 +219,14 @@ fn condition() -> impl Strategy<Value = Condition> {
     ];
     let leaf = prop_oneof![
         (name(), orders, value()).prop_map(|(attribute, comparison, value)| {
-            let number = matches!(value, FilterValue::Number(_));
+            let number = matches!(value, FilterValue::Number(_) | FilterValue::Time(_));
             let comparison = if number { comparison } else { Comparison::NotEqual };
             Condition::Compare { attribute, comparison, value }
         }),
         (name(), proptest::collection::vec(value(), 1..4))
             .prop_map(|(attribute, values)| Condition::In { attribute, values }),
         (name(), any::<String>()).prop_map(|(attribute, text)| Condition::Has { attribute, text }),
+        (name(), "[a-z\"]{1,16}").prop_map(|(attribute, prefix)| Condition::StartsWith { attribute, prefix }),
         name().prop_map(|attribute| Condition::Exists { attribute }),
     ];
     leaf.prop_recursive(5, 40, 4, |inner| {

@@ -31,6 +31,11 @@ fn write_condition(f: &mut fmt::Formatter<'_>, condition: &Condition) -> fmt::Re
             f.write_str(" has ")?;
             write_text(f, text)
         }
+        Condition::StartsWith { attribute, prefix } => {
+            write_name(f, attribute)?;
+            f.write_str(" starts_with ")?;
+            write_text(f, prefix)
+        }
         Condition::Exists { attribute } => {
             f.write_str("exists ")?;
             write_name(f, attribute)
@@ -73,6 +78,7 @@ fn write_value(f: &mut fmt::Formatter<'_>, value: &FilterValue) -> fmt::Result {
         // Unlike `{}`, always with a point or an exponent.
         FilterValue::Number(Number::Float(v)) => write!(f, "{v:?}"),
         FilterValue::Bool(v) => write!(f, "{v}"),
+        FilterValue::Time(v) => write!(f, "time(\"{v}\")"),
     }
 }
 

@@ -7,15 +7,18 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use diptych_core::limits::FILTER_PREFIX_BYTES_MAX;
+
 use diptych_core::{
-    AttributeValue, Attributes, Comparison, Condition, FilterValue, Number, PartRef, PointId,
+    AttributeValue, Attributes, Comparison, Condition, FilterValue, Number, PartRef, PointId, Time,
 };
 use diptych_index::PointSet;
 
 use crate::points::Points;
 
-/// Bytes of a text beyond which its digest stands for it, so that long texts are not kept twice.
-const TEXT_BYTES: usize = 64;
+/// Bytes of a text beyond which its digest stands for it, so that long texts are not kept twice. So many
+/// are kept beside the digest: a filter asks for no longer beginnings.
+const TEXT_BYTES: usize = FILTER_PREFIX_BYTES_MAX;
 /// Attribute names listed in a note about one that no record has.
 const NAMES_LISTED: usize = 20;
 
@@ -24,8 +27,9 @@ const NAMES_LISTED: usize = 20;
 enum Term {
     Bool(bool),
     Number(Number),
+    Time(Time),
     Text(Arc<str>),
-    LongText(Box<[u8; 32]>),
+    LongText(Arc<str>, Box<[u8; 32]>),
 }
 
 impl Term {
@@ -33,7 +37,8 @@ impl Term {
         if text.len() <= TEXT_BYTES {
             Self::Text(text.into())
         } else {
-            Self::LongText(Box::new(*blake3::hash(text.as_bytes()).as_bytes()))
+            let head = &text[..text.floor_char_boundary(TEXT_BYTES)];
+            Self::LongText(head.into(), Box::new(*blake3::hash(text.as_bytes()).as_bytes()))
         }
     }
 
@@ -42,6 +47,15 @@ impl Term {
             FilterValue::Text(text) => Self::text(text),
             FilterValue::Number(number) => Self::Number(*number),
             FilterValue::Bool(value) => Self::Bool(*value),
+            FilterValue::Time(time) => Self::Time(*time),
+        }
+    }
+
+    /// How its text begins, if it is one.
+    fn head(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::LongText(text, _) => Some(text),
+            Self::Bool(_) | Self::Number(_) | Self::Time(_) => None,
         }
     }
 
@@ -49,7 +63,8 @@ impl Term {
         match self {
             Self::Bool(_) => Kind::Bool,
             Self::Number(_) => Kind::Number,
-            Self::Text(_) | Self::LongText(_) => Kind::Text,
+            Self::Time(_) => Kind::Time,
+            Self::Text(_) | Self::LongText(..) => Kind::Text,
         }
     }
 }
@@ -68,6 +83,7 @@ impl Held {
             AttributeValue::Integer(v) => Self::One(Term::Number(Number::Integer(*v))),
             AttributeValue::Float(v) => Self::One(Term::Number(Number::Float(*v))),
             AttributeValue::Bool(v) => Self::One(Term::Bool(*v)),
+            AttributeValue::Time(v) => Self::One(Term::Time(*v)),
             AttributeValue::List(items) => {
                 let mut terms: Vec<Term> = items.iter().map(|item| Term::text(item)).collect();
                 terms.sort_unstable();
@@ -92,10 +108,11 @@ enum Kind {
     List,
     Number,
     Bool,
+    Time,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Text, Self::List, Self::Number, Self::Bool];
+    const ALL: [Self; 5] = [Self::Text, Self::List, Self::Number, Self::Bool, Self::Time];
 
     fn plural(self) -> &'static str {
         match self {
@@ -103,6 +120,7 @@ impl Kind {
             Self::List => "lists of texts",
             Self::Number => "numbers",
             Self::Bool => "truth values",
+            Self::Time => "times",
         }
     }
 }
@@ -119,7 +137,7 @@ struct Attribute {
     /// Of lists, by member.
     members: BTreeMap<Term, Sides>,
     /// Points by [`Kind`] of the value.
-    kinds: [usize; 4],
+    kinds: [usize; 5],
 }
 
 /// What one record has, shared by its points.
@@ -213,7 +231,7 @@ impl Postings {
                     Comparison::Equal => equal(),
                     Comparison::NotEqual => Cow::Owned(&self.all[side] - equal().as_ref()),
                     _ => {
-                        let range = number_range(*comparison, value);
+                        let range = size_range(*comparison, value);
                         union(attribute.iter().flat_map(|a| a.values.range(range.clone())).map(second), side)
                     }
                 }
@@ -225,6 +243,10 @@ impl Postings {
             Condition::Has { attribute, text } => {
                 let attribute = self.attributes.get(attribute.as_str());
                 union(attribute.and_then(|a| a.members.get(&Term::text(text))), side)
+            }
+            Condition::StartsWith { attribute, prefix } => {
+                let attribute = self.attributes.get(attribute.as_str());
+                union(attribute.iter().flat_map(|a| starting(&a.values, prefix)), side)
             }
             Condition::Exists { attribute } => {
                 union(self.attributes.get(attribute.as_str()).map(|a| &a.any), side)
@@ -259,6 +281,7 @@ impl Postings {
                 (attribute, values.iter().map(|value| Term::of(value).kind()).collect())
             }
             Condition::Has { attribute, .. } => (attribute, vec![Kind::List]),
+            Condition::StartsWith { attribute, .. } => (attribute, vec![Kind::Text]),
             Condition::Exists { attribute } => (attribute, Kind::ALL.to_vec()),
             Condition::All(inner) | Condition::Any(inner) => {
                 return inner.iter().for_each(|condition| self.note(condition, notes));
@@ -314,22 +337,37 @@ fn union<'a>(sides: impl IntoIterator<Item = &'a Sides>, side: usize) -> Cow<'a,
     Points::union(sides.into_iter().map(|sides| &sides[side]))
 }
 
-/// The terms that a comparison of sizes accepts; for a value that is no number, none.
-fn number_range(comparison: Comparison, value: &FilterValue) -> (Bound<Term>, Bound<Term>) {
-    let FilterValue::Number(value) = value else {
-        return (Bound::Included(Term::Bool(true)), Bound::Excluded(Term::Bool(true)));
-    };
-    let term = |number| Term::Number(number);
-    let least = Bound::Included(term(Number::Float(f64::NEG_INFINITY)));
-    let greatest = Bound::Included(term(Number::Float(f64::INFINITY)));
-    match comparison {
-        Comparison::Less => (least, Bound::Excluded(term(*value))),
-        Comparison::LessOrEqual => (least, Bound::Included(term(*value))),
-        Comparison::Greater => (Bound::Excluded(term(*value)), greatest),
-        Comparison::GreaterOrEqual => (Bound::Included(term(*value)), greatest),
-        Comparison::Equal | Comparison::NotEqual => {
-            (Bound::Included(term(*value)), Bound::Included(term(*value)))
+/// The sets of the texts that begin with `prefix`. Short texts and long ones are ordered apart.
+fn starting<'a>(values: &'a BTreeMap<Term, Sides>, prefix: &str) -> impl Iterator<Item = &'a Sides> {
+    let short = Term::Text(prefix.into());
+    let long = Term::LongText(prefix.into(), Box::new([0; 32]));
+    [short, long].into_iter().flat_map(move |first| {
+        let long = matches!(first, Term::LongText(..));
+        let same = move |term: &Term| matches!(term, Term::LongText(..)) == long;
+        let begins = move |term: &Term| term.head().is_some_and(|head| head.starts_with(prefix));
+        values.range(first..).take_while(move |(term, _)| same(term) && begins(term)).map(second)
+    })
+}
+
+/// The terms that a comparison of sizes accepts; for a value that is neither number nor time, none.
+fn size_range(comparison: Comparison, value: &FilterValue) -> (Bound<Term>, Bound<Term>) {
+    let (least, greatest) = match value {
+        FilterValue::Number(_) => {
+            (Term::Number(Number::Float(f64::NEG_INFINITY)), Term::Number(Number::Float(f64::INFINITY)))
         }
+        FilterValue::Time(_) => (Term::Time(Time::MIN), Term::Time(Time::MAX)),
+        FilterValue::Text(_) | FilterValue::Bool(_) => {
+            return (Bound::Included(Term::Bool(true)), Bound::Excluded(Term::Bool(true)));
+        }
+    };
+    let term = Term::of(value);
+    let (least, greatest) = (Bound::Included(least), Bound::Included(greatest));
+    match comparison {
+        Comparison::Less => (least, Bound::Excluded(term)),
+        Comparison::LessOrEqual => (least, Bound::Included(term)),
+        Comparison::Greater => (Bound::Excluded(term), greatest),
+        Comparison::GreaterOrEqual => (Bound::Included(term), greatest),
+        Comparison::Equal | Comparison::NotEqual => (Bound::Included(term.clone()), Bound::Included(term)),
     }
 }
 

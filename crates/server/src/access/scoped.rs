@@ -1,10 +1,12 @@
-//! The retrieval service, seen through a key: the collection that a request names is asked for
+//! The services of records, collections and operations, seen through a key: the collection that a request names is asked for
 //! before the request is handled, and what is given out is counted.
 //!
 //! One method per RPC: an RPC that is new cannot be compiled without one. Deliberately absent:
 //! roles and limits, which the guard has checked before.
 
 use diptych_proto::v1 as wire;
+use diptych_proto::v1::collection_service_server::CollectionService;
+use diptych_proto::v1::operation_service_server::OperationService;
 use diptych_proto::v1::retrieval_service_server::RetrievalService;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,19 +31,40 @@ macro_rules! names_collection {
     };
 }
 
-names_collection!(SearchRequest, GetRecordRequest, ListRecordsRequest, DeleteRecordRequest);
+names_collection!(
+    SearchRequest,
+    GetRecordRequest,
+    ListRecordsRequest,
+    DeleteRecordRequest,
+    UpdateRecordRequest,
+    DeleteRecordsRequest,
+    CountRecordsRequest,
+    RebuildIndexRequest
+);
 
-impl Names for wire::EmbedRequest {
-    fn collection(&self) -> Option<&str> {
-        None
-    }
+macro_rules! is_a_collection {
+    ($($message:ident),*) => {
+        $(impl Names for wire::$message {
+            fn collection(&self) -> Option<&str> {
+                Some(&self.name)
+            }
+        })*
+    };
 }
 
-impl Names for wire::StatsRequest {
-    fn collection(&self) -> Option<&str> {
-        None
-    }
+is_a_collection!(CreateCollectionRequest, GetCollectionRequest, DeleteCollectionRequest);
+
+macro_rules! names_none {
+    ($($message:ident),*) => {
+        $(impl Names for wire::$message {
+            fn collection(&self) -> Option<&str> {
+                None
+            }
+        })*
+    };
 }
+
+names_none!(EmbedRequest, StatsRequest, ListCollectionsRequest, ListOperationsRequest);
 
 /// Asks, lets the service answer, and counts the records of the answer.
 async fn through<Q: Names, A>(
@@ -106,6 +129,31 @@ impl<S: RetrievalService> RetrievalService for Scoped<S> {
         through(request, async |request| self.0.delete_record(request).await, |_| 1).await
     }
 
+    async fn update_record(
+        &self,
+        request: Request<wire::UpdateRecordRequest>,
+    ) -> Result<Response<wire::UpdateRecordResponse>, Status> {
+        through(request, async |request| self.0.update_record(request).await, |_| 1).await
+    }
+
+    async fn delete_records(
+        &self,
+        request: Request<wire::DeleteRecordsRequest>,
+    ) -> Result<Response<wire::DeleteRecordsResponse>, Status> {
+        let deleted = |answer: &wire::DeleteRecordsResponse| match answer.operation {
+            Some(_) => usize::try_from(answer.matching_records).unwrap_or(usize::MAX),
+            None => 0,
+        };
+        through(request, async |request| self.0.delete_records(request).await, deleted).await
+    }
+
+    async fn count_records(
+        &self,
+        request: Request<wire::CountRecordsRequest>,
+    ) -> Result<Response<wire::CountRecordsResponse>, Status> {
+        through(request, async |request| self.0.count_records(request).await, |_| 0).await
+    }
+
     async fn embed(
         &self,
         request: Request<wire::EmbedRequest>,
@@ -122,5 +170,85 @@ impl<S: RetrievalService> RetrievalService for Scoped<S> {
         let mut response = through(request, async |request| self.0.stats(request).await, |_| 0).await?;
         response.get_mut().collections.retain(|collection| caller.sees(&collection.name));
         Ok(response)
+    }
+}
+
+#[tonic::async_trait]
+impl<S: CollectionService> CollectionService for Scoped<S> {
+    async fn create_collection(
+        &self,
+        request: Request<wire::CreateCollectionRequest>,
+    ) -> Result<Response<wire::CreateCollectionResponse>, Status> {
+        through(request, async |request| self.0.create_collection(request).await, |_| 0).await
+    }
+
+    /// Only those that the key is for.
+    async fn list_collections(
+        &self,
+        request: Request<wire::ListCollectionsRequest>,
+    ) -> Result<Response<wire::ListCollectionsResponse>, Status> {
+        let caller = Caller::current()?;
+        let mut response =
+            through(request, async |request| self.0.list_collections(request).await, |_| 0).await?;
+        response.get_mut().collections.retain(|collection| caller.sees(&collection.name));
+        Ok(response)
+    }
+
+    async fn get_collection(
+        &self,
+        request: Request<wire::GetCollectionRequest>,
+    ) -> Result<Response<wire::GetCollectionResponse>, Status> {
+        through(request, async |request| self.0.get_collection(request).await, |_| 0).await
+    }
+
+    async fn delete_collection(
+        &self,
+        request: Request<wire::DeleteCollectionRequest>,
+    ) -> Result<Response<wire::DeleteCollectionResponse>, Status> {
+        through(request, async |request| self.0.delete_collection(request).await, |_| 0).await
+    }
+
+    async fn rebuild_index(
+        &self,
+        request: Request<wire::RebuildIndexRequest>,
+    ) -> Result<Response<wire::RebuildIndexResponse>, Status> {
+        through(request, async |request| self.0.rebuild_index(request).await, |_| 0).await
+    }
+}
+
+/// An operation is its collection's: a key that is not for that learns nothing of it.
+#[tonic::async_trait]
+impl<S: OperationService> OperationService for Scoped<S> {
+    async fn get_operation(
+        &self,
+        request: Request<wire::GetOperationRequest>,
+    ) -> Result<Response<wire::GetOperationResponse>, Status> {
+        let caller = Caller::current()?;
+        caller.in_time()?;
+        let response = self.0.get_operation(request).await?;
+        if let Some(operation) = &response.get_ref().operation {
+            caller.may_enter(&operation.collection)?;
+        }
+        Ok(response)
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<wire::ListOperationsRequest>,
+    ) -> Result<Response<wire::ListOperationsResponse>, Status> {
+        let caller = Caller::current()?;
+        let mut response =
+            through(request, async |request| self.0.list_operations(request).await, |_| 0).await?;
+        response.get_mut().operations.retain(|operation| caller.sees(&operation.collection));
+        Ok(response)
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<wire::CancelOperationRequest>,
+    ) -> Result<Response<wire::CancelOperationResponse>, Status> {
+        let named = wire::GetOperationRequest { name: request.get_ref().name.clone(), wait_millis: 0 };
+        self.get_operation(Request::new(named)).await?;
+        self.0.cancel_operation(request).await
     }
 }

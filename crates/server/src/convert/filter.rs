@@ -4,9 +4,10 @@ use diptych_core::{Comparison, Condition, Filter, FilterValue, Number};
 use diptych_proto::v1 as wire;
 use tonic::Status;
 
+use super::collection::{time_from_wire, time_to_wire};
 use super::refused;
 
-pub(super) fn filter_from_wire(filter: wire::Filter) -> Result<Filter, Status> {
+pub(crate) fn filter_from_wire(filter: wire::Filter) -> Result<Filter, Status> {
     Filter::new(condition_from_wire(filter)?).map_err(refused)
 }
 
@@ -16,7 +17,7 @@ fn condition_from_wire(filter: wire::Filter) -> Result<Condition, Status> {
     let list = |list: wire::FilterList| {
         list.filters.into_iter().map(condition_from_wire).collect::<Result<Vec<_>, Status>>()
     };
-    let unset = "a filter has no condition; set one of compare, one_of, has, exists, all, any and negation";
+    let unset = "a filter has no condition; set one of compare, one_of, has, starts_with, exists, all, any and negation";
     Ok(match filter.condition.ok_or_else(|| Status::invalid_argument(unset))? {
         Wire::Compare(wire::AttributeComparison { attribute, operator, value }) => Condition::Compare {
             comparison: comparison_from_wire(operator, &attribute)?,
@@ -28,6 +29,9 @@ fn condition_from_wire(filter: wire::Filter) -> Result<Condition, Status> {
             Condition::In { values: values.collect::<Result<_, _>>()?, attribute }
         }
         Wire::Has(wire::AttributeHas { attribute, text }) => Condition::Has { attribute, text },
+        Wire::StartsWith(wire::AttributePrefix { attribute, prefix }) => {
+            Condition::StartsWith { attribute, prefix }
+        }
         Wire::Exists(attribute) => Condition::Exists { attribute },
         Wire::All(all) => Condition::All(list(all)?),
         Wire::Any(any) => Condition::Any(list(any)?),
@@ -58,6 +62,10 @@ fn value_from_wire(value: wire::FilterValue, attribute: &str) -> Result<FilterVa
         Some(Value::IntegerValue(v)) => Ok(FilterValue::Number(Number::Integer(v))),
         Some(Value::FloatValue(v)) => Ok(FilterValue::Number(Number::Float(v))),
         Some(Value::BoolValue(v)) => Ok(FilterValue::Bool(v)),
+        Some(Value::TimeValue(v)) => {
+            let what = format!("the filter's attribute '{}'", attribute.chars().take(64).collect::<String>());
+            Ok(FilterValue::Time(time_from_wire(v, &what)?))
+        }
         None => Err(Status::invalid_argument(format!(
             "the filter compares attribute '{attribute}' with no value; set one"
         ))),
@@ -84,6 +92,9 @@ fn condition_to_wire(condition: &Condition) -> wire::Filter {
         }),
         Condition::Has { attribute, text } => {
             Wire::Has(wire::AttributeHas { attribute: attribute.clone(), text: text.clone() })
+        }
+        Condition::StartsWith { attribute, prefix } => {
+            Wire::StartsWith(wire::AttributePrefix { attribute: attribute.clone(), prefix: prefix.clone() })
         }
         Condition::Exists { attribute } => Wire::Exists(attribute.clone()),
         Condition::All(all) => Wire::All(list(all)),
@@ -112,6 +123,7 @@ fn value_to_wire(value: &FilterValue) -> wire::FilterValue {
         FilterValue::Number(Number::Integer(v)) => Value::IntegerValue(*v),
         FilterValue::Number(Number::Float(v)) => Value::FloatValue(*v),
         FilterValue::Bool(v) => Value::BoolValue(*v),
+        FilterValue::Time(v) => Value::TimeValue(time_to_wire(*v)),
     };
     wire::FilterValue { value: Some(value) }
 }

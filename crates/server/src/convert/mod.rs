@@ -1,5 +1,6 @@
 //! Wire to core and back, all of it: a file for each kind of message, names and small values here.
 
+mod collection;
 mod filter;
 mod record;
 mod search;
@@ -10,9 +11,15 @@ use diptych_engine::EngineError;
 use diptych_proto::v1 as wire;
 use tonic::Status;
 
+pub(crate) use collection::{
+    changed_to_wire, collection_to_wire, collection_token_from_wire, read_mask_from_wire,
+    request_id_from_wire, schema_from_wire, update_from_wire,
+};
+pub use collection::{schema_to_wire, time_to_wire, type_from_wire};
+pub(crate) use filter::filter_from_wire;
 pub use filter::filter_to_wire;
+pub(crate) use record::{Once, ingest_error, ingest_from_wire, record_to_wire, written_to_wire};
 pub use record::{attributes_from_wire, attributes_to_wire};
-pub(crate) use record::{ingest_error, ingest_from_wire, record_to_wire, written_to_wire};
 pub use search::plan_from_wire;
 pub(crate) use search::{SearchCall, search_from_wire, search_to_wire};
 pub use stats::index_to_wire;
@@ -22,6 +29,11 @@ use crate::status;
 
 pub(crate) fn collection_from_wire(name: String) -> Result<CollectionName, Status> {
     if name.is_empty() { Ok(CollectionName::default()) } else { CollectionName::new(name).map_err(refused) }
+}
+
+/// The name of a collection that must be named.
+pub(crate) fn named_collection_from_wire(name: String) -> Result<CollectionName, Status> {
+    CollectionName::new(name).map_err(refused)
 }
 
 pub(crate) fn key_from_wire(key: String) -> Result<Key, Status> {

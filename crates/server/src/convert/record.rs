@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use diptych_core::{AttributeValue, Attributes, CollectionName, Part, PartRef, TextPart};
+use diptych_core::{AttributeValue, Attributes, CollectionName, Part, PartRef, RequestId, TextPart};
 use diptych_engine::{NewImage, NewRecord, Outcome, PutMode, StoredRecord, Written};
 use diptych_proto::v1 as wire;
 use tonic::Status;
 
+use super::collection::{request_id_from_wire, time_from_wire, time_to_wire};
 use super::{collection_from_wire, key_from_wire, part_ref_to_wire};
 
 pub(super) fn part_to_wire(part_ref: PartRef, part: Option<&Part>) -> wire::Part {
@@ -67,6 +68,7 @@ pub fn attributes_to_wire(
         AttributeValue::Integer(v) => Value::IntegerValue(*v),
         AttributeValue::Float(v) => Value::FloatValue(*v),
         AttributeValue::Bool(v) => Value::BoolValue(*v),
+        AttributeValue::Time(v) => Value::TimeValue(time_to_wire(*v)),
     };
     attributes
         .iter()
@@ -81,30 +83,36 @@ pub fn attributes_to_wire(
 pub fn attributes_from_wire(
     attributes: std::collections::HashMap<String, wire::AttributeValue>,
 ) -> Result<Attributes, Status> {
-    use wire::attribute_value::Value;
     attributes
         .into_iter()
         .map(|(name, value)| {
-            let value = match value.value {
-                Some(Value::StringValue(s)) => AttributeValue::String(s),
-                Some(Value::ListValue(list)) => AttributeValue::List(list.values),
-                Some(Value::IntegerValue(v)) => AttributeValue::Integer(v),
-                Some(Value::FloatValue(v)) => AttributeValue::Float(v),
-                Some(Value::BoolValue(v)) => AttributeValue::Bool(v),
-                None => {
-                    return Err(Status::invalid_argument(format!(
-                        "attribute '{name}' has no value; set one or leave the attribute out"
-                    )));
-                }
-            };
+            let value = attribute_from_wire(&name, value)?;
             Ok((name, value))
         })
         .collect()
 }
 
-pub(crate) fn ingest_from_wire(
-    item: wire::IngestRequest,
-) -> Result<(CollectionName, PutMode, NewRecord), Status> {
+pub(super) fn attribute_from_wire(name: &str, value: wire::AttributeValue) -> Result<AttributeValue, Status> {
+    use wire::attribute_value::Value;
+    let named = || format!("attribute '{}'", name.chars().take(64).collect::<String>());
+    match value.value {
+        Some(Value::StringValue(s)) => Ok(AttributeValue::String(s)),
+        Some(Value::ListValue(list)) => Ok(AttributeValue::List(list.values)),
+        Some(Value::IntegerValue(v)) => Ok(AttributeValue::Integer(v)),
+        Some(Value::FloatValue(v)) => Ok(AttributeValue::Float(v)),
+        Some(Value::BoolValue(v)) => Ok(AttributeValue::Bool(v)),
+        Some(Value::TimeValue(v)) => Ok(AttributeValue::Time(time_from_wire(v, &named())?)),
+        None => Err(Status::invalid_argument(format!(
+            "{} has no value; set one or leave the attribute out",
+            named()
+        ))),
+    }
+}
+
+/// A record, and the id of the request to store it if that has one.
+pub(crate) type Once = (NewRecord, Option<RequestId>);
+
+pub(crate) fn ingest_from_wire(item: wire::IngestRequest) -> Result<(CollectionName, PutMode, Once), Status> {
     let mode = match wire::WriteMode::try_from(item.mode) {
         Ok(wire::WriteMode::Unspecified | wire::WriteMode::Upsert) => PutMode::Upsert,
         Ok(wire::WriteMode::Insert) => PutMode::InsertOnly,
@@ -122,7 +130,8 @@ pub(crate) fn ingest_from_wire(
         texts: item.texts,
         attributes: attributes_from_wire(item.attributes)?,
     };
-    Ok((collection_from_wire(item.collection)?, mode, record))
+    let id = request_id_from_wire(item.request_id)?;
+    Ok((collection_from_wire(item.collection)?, mode, (record, id)))
 }
 
 pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestResponse {
@@ -130,7 +139,11 @@ pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestRes
         Outcome::Created => wire::WriteOutcome::Created,
         Outcome::Updated => wire::WriteOutcome::Updated,
         Outcome::Unchanged => wire::WriteOutcome::Unchanged,
-        Outcome::Deleted | Outcome::NotFound | Outcome::AlreadyExists => wire::WriteOutcome::Unspecified,
+        Outcome::Deleted
+        | Outcome::NotFound
+        | Outcome::AlreadyExists
+        | Outcome::Stale
+        | Outcome::RequestReused => wire::WriteOutcome::Unspecified,
     };
     wire::IngestResponse {
         key,

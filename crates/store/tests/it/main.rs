@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod collections;
 mod crash;
 mod damage;
 mod model;
 mod opening;
 mod records;
+mod requests;
 mod writers;
 
 use std::path::Path;

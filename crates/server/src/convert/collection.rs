@@ -1,0 +1,283 @@
+//! Collections, their schemas and what is asked of records beside searching: masks, changes, times.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+use diptych_core::{AttributeSchema, AttributeType, CollectionName, Key, RequestId, SchemaError, Time};
+use diptych_engine::{AttributeChange, Changed, CollectionInfo, Outcome};
+use diptych_proto::v1 as wire;
+use diptych_proto::{FieldMask, Timestamp};
+use tonic::Status;
+
+use super::record::attribute_from_wire;
+use super::{key_from_wire, refused};
+
+/// A moment of the wire.
+///
+/// # Errors
+/// When it is none: outside the years 1 to 9999, or with more than a second of nanoseconds.
+pub(crate) fn time_from_wire(time: Timestamp, what: &str) -> Result<Time, Status> {
+    let nanos = u32::try_from(time.nanos).unwrap_or(u32::MAX);
+    Time::new(time.seconds, nanos).map_err(|error| Status::invalid_argument(format!("{what}: {error}")))
+}
+
+/// A moment for the wire.
+pub fn time_to_wire(time: Time) -> Timestamp {
+    let nanos = i32::try_from(time.nanos()).expect("a time has less than 10^9 nanoseconds");
+    Timestamp { seconds: time.seconds(), nanos }
+}
+
+/// The id of a request, if it has one.
+pub(crate) fn request_id_from_wire(id: String) -> Result<Option<RequestId>, Status> {
+    if id.is_empty() { Ok(None) } else { RequestId::new(id).map(Some).map_err(refused) }
+}
+
+/// A schema of the wire; none asks for nothing.
+pub(crate) fn schema_from_wire(schema: Option<wire::AttributeSchema>) -> Result<AttributeSchema, Status> {
+    let Some(wire::AttributeSchema { types, closed }) = schema else { return Ok(AttributeSchema::default()) };
+    let types = types.into_iter().map(|(name, of)| match type_from_wire(of) {
+        Some(of) => Ok((name, of)),
+        None => {
+            let name: String = name.chars().take(64).collect();
+            let reason =
+                format!("attribute '{name}' has no known type; set one such as ATTRIBUTE_TYPE_STRING");
+            Err(refused(SchemaError::Invalid { reason }))
+        }
+    });
+    AttributeSchema::new(types.collect::<Result<_, _>>()?, !closed).map_err(refused)
+}
+
+/// A schema for the wire.
+pub fn schema_to_wire(schema: &AttributeSchema) -> wire::AttributeSchema {
+    let types = schema.types().iter().map(|(name, &of)| (name.clone(), type_to_wire(of)));
+    wire::AttributeSchema { types: types.collect(), closed: !schema.is_open() }
+}
+
+/// A type of the wire, if it is a known one.
+pub fn type_from_wire(of: i32) -> Option<AttributeType> {
+    AttributeType::ALL.into_iter().find(|&known| type_to_wire(known) == of)
+}
+
+fn type_to_wire(of: AttributeType) -> i32 {
+    let of = match of {
+        AttributeType::String => wire::AttributeType::String,
+        AttributeType::List => wire::AttributeType::List,
+        AttributeType::Integer => wire::AttributeType::Integer,
+        AttributeType::Float => wire::AttributeType::Float,
+        AttributeType::Bool => wire::AttributeType::Bool,
+        AttributeType::Time => wire::AttributeType::Time,
+    };
+    of as i32
+}
+
+pub(crate) fn collection_to_wire(info: CollectionInfo) -> wire::Collection {
+    wire::Collection {
+        name: info.name.to_string(),
+        schema: Some(schema_to_wire(&info.schema)),
+        model_id: info.model_id.to_string(),
+        dimension: info.dim,
+        create_time: info.created.map(time_to_wire),
+        records: info.stats.records,
+        image_points: info.stats.image_points,
+        text_points: info.stats.text_points,
+        truncated_texts: info.stats.truncated_texts,
+    }
+}
+
+/// The collection after which a page starts; its token is its name.
+pub(crate) fn collection_token_from_wire(token: String) -> Result<Option<CollectionName>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    CollectionName::new(token).map(Some).map_err(|_| {
+        Status::invalid_argument("the page token is not one of this server's; start without one")
+    })
+}
+
+/// What of a record is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReadMask {
+    key: bool,
+    parts: bool,
+    seq: bool,
+    attributes: Wanted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Named(Vec<String>),
+}
+
+impl ReadMask {
+    /// Removes what is not wanted.
+    pub(crate) fn apply(&self, mut record: wire::Record) -> wire::Record {
+        if !self.key {
+            record.key.clear();
+        }
+        if !self.parts {
+            record.parts.clear();
+        }
+        if !self.seq {
+            record.seq = 0;
+        }
+        if let Wanted::Named(names) = &self.attributes {
+            record.attributes.retain(|name, _| names.contains(name));
+        }
+        record
+    }
+}
+
+/// A mask of a record's fields; none is for all.
+pub(crate) fn read_mask_from_wire(mask: Option<FieldMask>) -> Result<ReadMask, Status> {
+    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+    if paths.is_empty() || paths.iter().any(|path| path == "*") {
+        return Ok(ReadMask { key: true, parts: true, seq: true, attributes: Wanted::All });
+    }
+    let mut found = ReadMask { key: false, parts: false, seq: false, attributes: Wanted::Named(Vec::new()) };
+    for path in paths {
+        match path.as_str() {
+            "key" => found.key = true,
+            "parts" => found.parts = true,
+            "seq" => found.seq = true,
+            "attributes" => found.attributes = Wanted::All,
+            _ => match (attribute_path(&path), &mut found.attributes) {
+                (Some(name), Wanted::Named(names)) => names.push(name),
+                (Some(_), Wanted::All) => {}
+                (None, _) => {
+                    return Err(Status::invalid_argument(format!(
+                        "read_mask: a record has no field '{}'; use key, parts, attributes, attributes.NAME and seq",
+                        path.chars().take(64).collect::<String>()
+                    )));
+                }
+            },
+        }
+    }
+    Ok(found)
+}
+
+/// The name in `attributes.NAME`. All behind the point is the name; backquotes around it are left out.
+fn attribute_path(path: &str) -> Option<String> {
+    let name = path.strip_prefix("attributes.")?;
+    let quoted = name.strip_prefix('`').and_then(|name| name.strip_suffix('`'));
+    let name = quoted.unwrap_or(name);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The record to update, and how its attributes change.
+pub(crate) fn update_from_wire(
+    record: Option<wire::Record>,
+    mask: Option<FieldMask>,
+) -> Result<(Key, AttributeChange), Status> {
+    let record = record.ok_or_else(|| {
+        Status::invalid_argument("the request has no record; set its key and the attributes that change")
+    })?;
+    let key = key_from_wire(record.key)?;
+    let mut given: HashMap<String, wire::AttributeValue> = record.attributes;
+    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+    let replace = paths.iter().any(|path| path == "attributes");
+    let names: Vec<String> = match paths.is_empty() || replace {
+        true => given.keys().cloned().collect(),
+        false => Vec::new(),
+    };
+    let named = paths.iter().filter(|path| *path != "attributes").map(|path| {
+        attribute_path(path).ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "update_mask: '{}' cannot be updated; name attributes, as in attributes.age, or ingest the record \
+                 again to change its parts",
+                path.chars().take(64).collect::<String>()
+            ))
+        })
+    });
+    let named = named.collect::<Result<Vec<String>, Status>>()?;
+    if !replace && names.is_empty() && named.is_empty() {
+        return Err(Status::invalid_argument(
+            "the request changes nothing; give the record attributes, or name some in update_mask",
+        ));
+    }
+    let mut values = BTreeMap::new();
+    for name in names.into_iter().chain(named) {
+        // A name may come by both ways.
+        if let Entry::Vacant(entry) = values.entry(name) {
+            let value = given.remove(entry.key()).map(|value| attribute_from_wire(entry.key(), value));
+            entry.insert(value.transpose()?);
+        }
+    }
+    Ok((key, AttributeChange { replace, values }))
+}
+
+pub(crate) fn changed_to_wire(changed: Changed) -> wire::UpdateRecordResponse {
+    let outcome = match changed.outcome {
+        Outcome::Updated => wire::WriteOutcome::Updated,
+        _ => wire::WriteOutcome::Unchanged,
+    };
+    wire::UpdateRecordResponse { outcome: outcome as i32, seq: changed.seq }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use diptych_core::AttributeValue;
+
+    use super::*;
+
+    fn mask(paths: &[&str]) -> Option<FieldMask> {
+        Some(FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() })
+    }
+
+    fn record(names: &[&str]) -> wire::Record {
+        let value = wire::AttributeValue { value: Some(wire::attribute_value::Value::IntegerValue(1)) };
+        let attributes = names.iter().map(|&name| (name.to_owned(), value.clone())).collect();
+        wire::Record { key: "k".into(), attributes, parts: vec![wire::Part::default()], seq: 7 }
+    }
+
+    #[test]
+    fn a_read_mask_takes_away_what_it_does_not_name() {
+        let masked = |paths| read_mask_from_wire(paths).unwrap().apply(record(&["a.b", "c"]));
+        assert_eq!(masked(None), record(&["a.b", "c"]));
+        assert_eq!(masked(mask(&["*"])), record(&["a.b", "c"]));
+        let found = masked(mask(&["attributes.a.b", "seq"]));
+        assert_eq!((found.key.as_str(), found.parts.len(), found.seq), ("", 0, 7));
+        assert_eq!(found.attributes.keys().collect::<Vec<_>>(), ["a.b"]);
+        assert_eq!(masked(mask(&["attributes.`a.b`"])).attributes.len(), 1);
+        assert_eq!(masked(mask(&["attributes.c", "attributes"])).attributes.len(), 2);
+        for wrong in ["vectors", "attributes.", "parts.text"] {
+            let said = read_mask_from_wire(mask(&[wrong])).unwrap_err().message().to_owned();
+            assert!(said.contains(wrong) && said.contains("attributes.NAME"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_update_mask_says_what_changes_and_what_goes() {
+        let update = |names: &[&str], paths| update_from_wire(Some(record(names)), paths);
+        let value = Some(AttributeValue::Integer(1));
+        let change = |names: &[&str], paths| update(names, paths).unwrap().1;
+        let values = |values: &[(&str, &Option<AttributeValue>)]| {
+            values.iter().map(|&(name, value)| (name.to_owned(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(
+            change(&["a"], None),
+            AttributeChange { replace: false, values: values(&[("a", &value)]) }
+        );
+        let found = change(&["a", "b"], mask(&["attributes.a", "attributes.gone"]));
+        assert_eq!(
+            found,
+            AttributeChange { replace: false, values: values(&[("a", &value), ("gone", &None)]) }
+        );
+        let found = change(&["a"], mask(&["attributes"]));
+        assert_eq!(found, AttributeChange { replace: true, values: values(&[("a", &value)]) });
+        assert_eq!(
+            change(&[], mask(&["attributes"])),
+            AttributeChange { replace: true, ..Default::default() }
+        );
+        for (names, paths, says) in [
+            (vec!["a"], mask(&["parts"]), "'parts' cannot be updated"),
+            (vec![], None, "changes nothing"),
+            (vec!["a"], mask(&["*"]), "'*' cannot be updated"),
+        ] {
+            let said = update(&names, paths).unwrap_err().message().to_owned();
+            assert!(said.contains(says), "{said}");
+        }
+        assert!(update_from_wire(None, None).is_err());
+    }
+}
