@@ -1,0 +1,96 @@
+"""Client of Diptych: text finds images, images find text.
+
+Owns the names that users import. Deliberately absent: everything else, which lies in the modules beside it.
+"""
+
+from ._aio import AsyncClient
+from ._attributes import AttributeInput, AttributeValue
+from ._client import Client
+from ._errors import (
+    AlreadyExists,
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    DiptychError,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+from ._filter import Condition, F
+from ._images import ImageSource
+from ._query import Key, PartRef, Query, QueryLike, Source, Term, image, text, vector
+from ._records import Item
+from ._requests import SearchOptions
+from ._results import (
+    CollectionStats,
+    Embeddings,
+    Hit,
+    ImagePart,
+    IngestResult,
+    Part,
+    Receipt,
+    Record,
+    RecordPage,
+    SearchResult,
+    SearchStats,
+    Stats,
+    TextPart,
+    TextSpan,
+)
+from ._retry import RetryPolicy
+
+__all__ = [
+    "AlreadyExists",
+    "AsyncClient",
+    "AttributeInput",
+    "AttributeValue",
+    "Cancelled",
+    "Client",
+    "CollectionStats",
+    "Condition",
+    "DataLoss",
+    "DeadlineExceeded",
+    "DiptychError",
+    "Embeddings",
+    "F",
+    "FailedPrecondition",
+    "Hit",
+    "ImagePart",
+    "ImageSource",
+    "IngestResult",
+    "Internal",
+    "InvalidArgument",
+    "Item",
+    "Key",
+    "NotFound",
+    "Part",
+    "PartRef",
+    "PermissionDenied",
+    "Query",
+    "QueryLike",
+    "Receipt",
+    "Record",
+    "RecordPage",
+    "ResourceExhausted",
+    "RetryPolicy",
+    "SearchOptions",
+    "SearchResult",
+    "SearchStats",
+    "Source",
+    "Stats",
+    "Term",
+    "TextPart",
+    "TextSpan",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "image",
+    "text",
+    "vector",
+]

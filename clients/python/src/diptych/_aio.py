@@ -1,0 +1,220 @@
+"""The client for asyncio.
+
+Owns the calls of `AsyncClient`, which are those of `Client`. Deliberately absent: what requests and answers are made of
+(`_requests`, `_results`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from . import _requests, _results
+from ._connection import Pem, connection, open_async_channel, open_channel
+from ._errors import from_rpc
+from ._images import ImageSource
+from ._proto.diptych.client.v1 import standard_pb2 as standard
+from ._proto.diptych.v1 import retrieval_pb2 as pb
+from ._proto.diptych.v1.retrieval_pb2_grpc import RetrievalServiceStub
+from ._query import QueryLike
+from ._records import Item, WriteMode
+from ._results import Embeddings, IngestResult, Record, RecordPage, SearchResult, Stats
+from ._retry import RetryPolicy
+from ._stream import IngestStream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to a Diptych server; of one event loop, closed by `close` or an `async with` block.
+
+    `address` is HOST:PORT or a URL; `timeout` is in seconds, of each call as a whole with its repetitions, and not of
+    `ingest`; `retry` says how calls that change nothing are repeated. Errors of the server are DiptychError.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:7700",
+        *,
+        collection: str = "default",
+        api_key: str | None = None,
+        root_certificates: Pem | None = None,
+        client_certificate: Pem | None = None,
+        client_key: Pem | None = None,
+        timeout: float | None = 30.0,
+        retry: RetryPolicy = RetryPolicy(),
+    ) -> None:
+        to = connection(address, api_key, root_certificates, client_certificate, client_key)
+        self._connection = to
+        self._channel = open_async_channel(to)
+        # Opened by the first stream; see `_stream`.
+        self._stream_channel: grpc.Channel | None = None
+        self._metadata = to.metadata
+        self._stub = RetrievalServiceStub(self._channel)
+        self._check = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=standard.HealthCheckRequest.SerializeToString,
+            response_deserializer=standard.HealthCheckResponse.FromString,
+        )
+        self._collection = collection
+        self._timeout = timeout
+        self._retry = retry
+
+    async def search(
+        self,
+        query: QueryLike,
+        *,
+        collection: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[_requests.SearchOptions],
+    ) -> SearchResult:
+        """Finds the records nearest to a query; see SearchOptions."""
+        request = _requests.search_request(collection or self._collection, query, **options)
+        return _results.search_result(await self._call(self._stub.Search, request, timeout))
+
+    async def search_pages(
+        self,
+        query: QueryLike,
+        *,
+        collection: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[_requests.SearchOptions],
+    ) -> AsyncIterator[SearchResult]:
+        """The same, page by page of `k` hits; `timeout` is that of a page."""
+        request = _requests.search_request(collection or self._collection, query, **options)
+        while True:
+            page = _results.search_result(await self._call(self._stub.Search, request, timeout))
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def ingest(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        mode: WriteMode = "upsert",
+        collection: str | None = None,
+        in_flight: int = 64,
+        timeout: float | None = None,
+    ) -> AsyncIterator[IngestResult]:
+        """Stores records, and says of each in its order what became of it; nothing happens before the first `next`.
+
+        At most `in_flight` records, 1 to 256, and about 64 MiB are under way: a slow server makes the source wait. The
+        source is read until so many are under way before the first answer is; a source that waits for answers needs an
+        `in_flight` of 1. A record that is refused is answered with its error and the stream goes on; when the stream
+        itself breaks, records without an answer may or may not have been stored, and can be sent again. Closed before
+        its end, it cancels what is under way.
+        """
+        if self._stream_channel is None:
+            self._stream_channel = open_channel(self._connection)
+        source = _iterate(items)
+        stream = IngestStream(
+            self._stream_channel,
+            collection=collection or self._collection,
+            mode=mode,
+            in_flight=in_flight,
+            timeout=timeout,
+            metadata=self._metadata,
+        )
+        # A thread of its own waits for the server and reads files, which would hold up everything else.
+        worker = ThreadPoolExecutor(1, thread_name_prefix="diptych-ingest")
+        run = functools.partial(asyncio.get_running_loop().run_in_executor, worker)
+        try:
+            while not stream.finished:
+                while stream.wants_more:
+                    await run(stream.send, await anext(source, None))
+                result = await run(stream.answer)
+                if result is not None:
+                    yield result
+        finally:
+            stream.close()
+            worker.shutdown(wait=False)
+
+    async def get(self, key: str, *, collection: str | None = None, timeout: float | None = None) -> Record:
+        """Reads a record; raises NotFound when there is none."""
+        request = pb.GetRecordRequest(collection=collection or self._collection, key=key)
+        return _results.record((await self._call(self._stub.GetRecord, request, timeout)).record)
+
+    async def list(
+        self, *, page_size: int = 100, collection: str | None = None, timeout: float | None = None
+    ) -> AsyncIterator[RecordPage]:
+        """Reads all records in the order of their keys, a page of at most 1000 at a time."""
+        request = pb.ListRecordsRequest(collection=collection or self._collection, page_size=page_size)
+        while True:
+            page = _results.record_page(await self._call(self._stub.ListRecords, request, timeout))
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def delete(self, key: str, *, collection: str | None = None, timeout: float | None = None) -> None:
+        """Deletes a record; raises NotFound when there is none. Never repeated: the second attempt would find none."""
+        request = pb.DeleteRecordRequest(collection=collection or self._collection, key=key)
+        await self._call(self._stub.DeleteRecord, request, timeout, repeat=False)
+
+    async def embed(
+        self, *, images: Sequence[ImageSource] = (), texts: Sequence[str] = (), timeout: float | None = None
+    ) -> Embeddings:
+        """Embeds images and texts without storing them, in as many calls as needed; `timeout` is that of each."""
+        requests = _requests.embed_requests(images, texts)
+        return _results.embeddings([await self._call(self._stub.Embed, request, timeout) for request in requests])
+
+    async def stats(self, *, timeout: float | None = None) -> Stats:
+        """Says what the server holds."""
+        return _results.stats(await self._call(self._stub.Stats, pb.StatsRequest(), timeout))
+
+    async def health(self, *, timeout: float | None = None) -> bool:
+        """Whether the server answers and its model has just worked; raises Unavailable when it cannot be reached."""
+        return (await self._call(self._check, standard.HealthCheckRequest(), timeout)).status == 1
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        await self._channel.close()
+        if self._stream_channel is not None:
+            self._stream_channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(
+        self, method: Callable[..., Awaitable[T]], request: Any, timeout: float | None, repeat: bool = True
+    ) -> T:
+        timeout = self._timeout if timeout is None else timeout
+        end = None if timeout is None else time.monotonic() + timeout
+        made = 0
+        while True:
+            left = None if end is None else end - time.monotonic()
+            try:
+                return await method(request, timeout=left, metadata=self._metadata)
+            except grpc.RpcError as failure:
+                error, made = from_rpc(failure), made + 1
+            left = None if end is None else end - time.monotonic()
+            delay = self._retry.delay(error, made, left) if repeat else None
+            if delay is None:
+                raise error
+            await asyncio.sleep(delay)
+
+
+async def _iterate(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

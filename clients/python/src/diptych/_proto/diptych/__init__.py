@@ -1,0 +1,1 @@
+"""Generated stubs, in the folders of their proto files."""

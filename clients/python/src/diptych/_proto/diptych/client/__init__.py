@@ -1,0 +1,1 @@
+"""Generated stubs of what the client reads of other protocols."""

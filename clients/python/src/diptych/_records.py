@@ -1,0 +1,96 @@
+"""Records to store, and how many of them are under way at once.
+
+Owns the conversion of an item to the wire and the bound. Deliberately absent: the stream, which differs between the
+clients.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ._attributes import AttributeInput, to_wire
+from ._images import ImageSource, encoded
+from ._proto.diptych.v1 import retrieval_pb2 as pb
+
+WriteMode = Literal["upsert", "insert"]
+"""What happens when the key exists: replace the record, or refuse unless the content is the same."""
+
+_MODES: dict[str, pb.WriteMode.ValueType] = {"upsert": pb.WRITE_MODE_UPSERT, "insert": pb.WRITE_MODE_INSERT}
+
+IN_FLIGHT_MAX = 256
+"""Past this, answers that nobody reads could stop the stream."""
+_BYTES_IN_FLIGHT = 64 << 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record to store. An image given by its path is remembered by that path."""
+
+    key: str
+    images: Sequence[ImageSource] = ()
+    texts: Sequence[str] = ()
+    attributes: Mapping[str, AttributeInput] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise TypeError("texts is a sequence; write texts=[...], also for one")
+        if isinstance(self.images, (bytes, str, Path)) or not isinstance(self.images, Sequence):
+            raise TypeError("images is a sequence; write images=[...], also for one")
+
+    def to_wire(self, collection: str, mode: WriteMode) -> pb.IngestRequest:
+        """The item as the message; reads the images that are paths.
+
+        Raises OSError when one cannot be read.
+        """
+        return pb.IngestRequest(
+            collection=collection,
+            key=self.key,
+            images=[_image(image) for image in self.images],
+            texts=self.texts,
+            attributes={name: to_wire(value) for name, value in self.attributes.items()},
+            mode=write_mode(mode),
+        )
+
+
+def write_mode(mode: str) -> pb.WriteMode.ValueType:
+    """A mode as the wire has it."""
+    if mode not in _MODES:
+        raise ValueError(f"there is no write mode {mode!r}; use 'upsert' or 'insert'")
+    return _MODES[mode]
+
+
+def _image(source: ImageSource) -> pb.ImageInput:
+    return pb.ImageInput(data=encoded(source), source=str(source) if isinstance(source, Path) else "")
+
+
+class Window:
+    """What has been sent and not answered: at most so many records, and about 64 MiB."""
+
+    def __init__(self, in_flight: int) -> None:
+        if not 1 <= in_flight <= IN_FLIGHT_MAX:
+            raise ValueError(f"in_flight is 1 to {IN_FLIGHT_MAX}, not {in_flight}")
+        self._limit = in_flight
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @property
+    def open(self) -> bool:
+        """Whether another record may be sent."""
+        return len(self._sizes) < self._limit and self._bytes < _BYTES_IN_FLIGHT
+
+    def sent(self, request: pb.IngestRequest) -> None:
+        """Takes a record in."""
+        size = request.ByteSize()
+        self._sizes.append(size)
+        self._bytes += size
+
+    def answered(self) -> None:
+        """Lets the oldest out: answers come in order."""
+        self._bytes -= self._sizes.popleft()
