@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from diptych import (
     AlreadyExists,
     Client,
+    Condition,
     DiptychError,
     F,
     ImagePart,
@@ -135,6 +137,22 @@ def test_records_are_read_listed_and_deleted(client: Client, address: str) -> No
         with pytest.raises(NotFound):
             mine.delete("r-3")
     assert client.get("r-4", collection="records").key == "r-4"
+
+
+def test_records_are_listed_by_moment_and_prefix(client: Client) -> None:
+    days = [datetime(2024, 1, day, tzinfo=timezone.utc) for day in (1, 2, 3)]
+    items = [Item(f"m-{day.day}", texts=["a"], attributes={"taken": day, "id": f"x{day.day}"}) for day in days]
+    assert all(result.outcome == "created" for result in client.ingest(items, collection="moments"))
+    assert client.get("m-2", collection="moments").attributes["taken"] == days[1]
+
+    def keys(condition: Condition) -> list[str]:
+        pages = client.list(filter=condition, collection="moments")
+        return [record.key for page in pages for record in page]
+
+    assert keys(F("taken") >= days[1]) == ["m-2", "m-3"]
+    assert keys(F("id").starts_with("x") & ~F("id").starts_with("x3")) == ["m-1", "m-2"]
+    found = client.search("a", target="text", filter=F("taken") < days[1], collection="moments")
+    assert [hit.key for hit in found] == ["m-1"]
 
 
 def test_ingest_tells_of_every_record_in_order(client: Client, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,15 @@ def test_comparisons_keep_the_type_of_their_value() -> None:
     assert (F("portable") == True).to_wire() == compared(  # noqa: E712
         "portable", pb.COMPARISON_OPERATOR_EQUAL, bool_value=True
     )
+
+
+def test_moments_are_compared_as_moments() -> None:
+    noon = datetime(2024, 1, 31, 12, tzinfo=timezone(timedelta(hours=2)))
+    wire = (F("taken") >= noon).to_wire()
+    assert wire.compare.value.time_value.ToDatetime() == datetime(2024, 1, 31, 10)
+    assert F("view").starts_with("P").to_wire().starts_with == pb.AttributePrefix(attribute="view", prefix="P")
+    with pytest.raises(ValueError, match="no time zone"):
+        _ = F("taken") >= datetime(2024, 1, 31)
 
 
 def test_conditions_are_joined_flat() -> None:
@@ -67,6 +77,7 @@ def test_a_condition_is_a_value() -> None:
 
 def test_attributes_come_back_as_they_went() -> None:
     given: dict[str, Any] = {"s": "x", "l": ["a", "b"], "i": -(2**63), "f": 0.5, "t": True, "z": 0}
+    given["m"] = datetime(2024, 1, 31, 12, 0, 0, 7, tzinfo=timezone.utc)
     back = from_wire({name: to_wire(value) for name, value in given.items()})
     assert back == given
     assert {name: type(value) for name, value in back.items()} == {name: type(value) for name, value in given.items()}

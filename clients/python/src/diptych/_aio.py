@@ -19,6 +19,7 @@ import grpc
 from . import _requests, _results
 from ._connection import Pem, connection, open_async_channel, open_channel
 from ._errors import from_rpc
+from ._filter import FilterLike
 from ._images import ImageSource
 from ._proto.diptych.client.v1 import standard_pb2 as standard
 from ._proto.diptych.v1 import retrieval_pb2 as pb
@@ -147,10 +148,18 @@ class AsyncClient:
         return _results.record((await self._call(self._stub.GetRecord, request, timeout)).record)
 
     async def list(
-        self, *, page_size: int = 100, collection: str | None = None, timeout: float | None = None
+        self,
+        *,
+        filter: FilterLike | None = None,
+        page_size: int = 100,
+        collection: str | None = None,
+        timeout: float | None = None,
     ) -> AsyncIterator[RecordPage]:
-        """Reads all records in the order of their keys, a page of at most 1000 at a time."""
-        request = pb.ListRecordsRequest(collection=collection or self._collection, page_size=page_size)
+        """Reads all records, or those that meet a condition, in the order of their keys, at most 1000 on a page.
+
+        With a condition a page may hold fewer than asked for, or none, and still not be the last.
+        """
+        request = _requests.list_request(collection or self._collection, filter, page_size)
         while True:
             page = _results.record_page(await self._call(self._stub.ListRecords, request, timeout))
             yield page

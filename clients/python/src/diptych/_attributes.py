@@ -6,33 +6,41 @@ Owns the conversion in both directions. Deliberately absent: conditions on attri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Union
 
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ._proto.diptych.v1 import retrieval_pb2 as pb
 
-AttributeValue = Union[str, list[str], int, float, bool]
-"""What an attribute of a stored record is."""
+AttributeValue = Union[str, list[str], int, float, bool, datetime]
+"""What an attribute of a stored record is; a moment is in UTC, to the microsecond."""
 
-AttributeInput = Union[str, Sequence[str], int, float, bool, np.generic]
-"""What an attribute can be given as; NumPy's numbers become Python's."""
+AttributeInput = Union[str, Sequence[str], int, float, bool, datetime, np.generic]
+"""What an attribute can be given as; NumPy's numbers become Python's, and a moment needs its time zone."""
 
-Scalar = Union[str, int, float, bool, np.generic]
+Scalar = Union[str, int, float, bool, datetime, np.generic]
 """What an attribute can be compared with."""
 
 _INTEGERS = range(-(2**63), 2**63)
 
 
-def plain(value: Scalar) -> str | int | float | bool:
-    """A value of one of the wire's types: text, truth value, whole number of 64 bits, number."""
+def plain(value: Scalar) -> str | int | float | bool | Timestamp:
+    """A value of one of the wire's types: text, truth value, whole number of 64 bits, number, moment."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int) and not isinstance(value, bool) and value not in _INTEGERS:
         raise ValueError(f"{value} does not fit in 64 bits; give it as a text or as a float")
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ValueError(f"{value!r} has no time zone; give it one, such as tzinfo=datetime.timezone.utc")
+        moment = Timestamp()
+        moment.FromDatetime(value)
+        return moment
     if isinstance(value, (str, bool, int, float)):
         return value
-    raise TypeError(f"an attribute is a str, a list of str, an int, a float or a bool, not {type(value).__name__}")
+    raise TypeError(f"an attribute is a str, a list of str, an int, a float, a bool or a datetime, not {type(value).__name__}")
 
 
 def to_wire(value: AttributeInput) -> pb.AttributeValue:
@@ -50,6 +58,8 @@ def to_wire(value: AttributeInput) -> pb.AttributeValue:
         return pb.AttributeValue(string_value=one)
     if isinstance(one, int):
         return pb.AttributeValue(integer_value=one)
+    if isinstance(one, Timestamp):
+        return pb.AttributeValue(time_value=one)
     return pb.AttributeValue(float_value=one)
 
 
@@ -70,4 +80,6 @@ def _value(value: pb.AttributeValue) -> AttributeValue:
         return value.float_value
     if kind == "bool_value":
         return value.bool_value
+    if kind == "time_value":
+        return value.time_value.ToDatetime(timezone.utc)
     raise ValueError("the server sent an attribute of a type that this client does not know; update the client")

@@ -16,6 +16,7 @@ import grpc
 from . import _requests, _results
 from ._connection import Pem, connection, open_channel
 from ._errors import from_rpc
+from ._filter import FilterLike
 from ._images import ImageSource
 from ._proto.diptych.client.v1 import standard_pb2 as standard
 from ._proto.diptych.v1 import retrieval_pb2 as pb
@@ -135,10 +136,18 @@ class Client:
         return _results.record(self._call(self._stub.GetRecord, request, timeout).record)
 
     def list(
-        self, *, page_size: int = 100, collection: str | None = None, timeout: float | None = None
+        self,
+        *,
+        filter: FilterLike | None = None,
+        page_size: int = 100,
+        collection: str | None = None,
+        timeout: float | None = None,
     ) -> Iterator[RecordPage]:
-        """Reads all records in the order of their keys, a page of at most 1000 at a time."""
-        request = pb.ListRecordsRequest(collection=collection or self._collection, page_size=page_size)
+        """Reads all records, or those that meet a condition, in the order of their keys, at most 1000 on a page.
+
+        With a condition a page may hold fewer than asked for, or none, and still not be the last.
+        """
+        request = _requests.list_request(collection or self._collection, filter, page_size)
         while True:
             page = _results.record_page(self._call(self._stub.ListRecords, request, timeout))
             yield page

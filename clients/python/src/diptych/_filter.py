@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NoReturn, Union
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from ._attributes import Scalar, plain
 from ._proto.diptych.v1 import retrieval_pb2 as pb
 
@@ -110,6 +112,10 @@ class F:
         """The attribute is a list of texts and contains this one."""
         return Condition(pb.Filter(has=pb.AttributeHas(attribute=self._name, text=text)))
 
+    def starts_with(self, prefix: str) -> Condition:
+        """The attribute is a text that begins with this one, 1 to 64 bytes."""
+        return Condition(pb.Filter(starts_with=pb.AttributePrefix(attribute=self._name, prefix=prefix)))
+
     def exists(self) -> Condition:
         """The attribute is there, with any value."""
         return Condition(pb.Filter(exists=self._name))
@@ -153,4 +159,6 @@ def _value(value: Scalar) -> pb.FilterValue:
         return pb.FilterValue(string_value=one)
     if isinstance(one, int):
         return pb.FilterValue(integer_value=one)
+    if isinstance(one, Timestamp):
+        return pb.FilterValue(time_value=one)
     return pb.FilterValue(float_value=one)

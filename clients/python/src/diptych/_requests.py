@@ -85,6 +85,12 @@ def search_request(
     return request
 
 
+def list_request(collection: str, filter: FilterLike | None, page_size: int) -> pb.ListRecordsRequest:
+    """The request of a page of records."""
+    wire = None if filter is None else filter_to_wire(filter)
+    return pb.ListRecordsRequest(collection=collection, filter=wire, page_size=page_size)
+
+
 def embed_requests(images: Sequence[ImageSource], texts: Sequence[str]) -> Iterator[pb.EmbedRequest]:
     """As many requests as the server's bounds ask for; images are read when their request is made."""
     if isinstance(texts, str):
