@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_model_is_an_error_and_the_next_call_works() {
-        let busy = Busy::new(2, 4);
+        // Room for a query beside the pieces of the one that failed, which may still be waiting.
+        let busy = Busy::new(4, 4);
         let poison = busy.thread.encoder().prepare_text(POISON).unwrap();
         // The request is cut into three; after the first nobody waits for the others any more.
         let mut texts = vec![poison];
