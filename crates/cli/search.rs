@@ -54,9 +54,6 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
     print_hits(&answer.hits)?;
     // Beside the answer, which may go on to another program.
     eprintln!("{}", answer.stats.summary());
-    if let Some(token) = &answer.next_page_token {
-        eprintln!("more with --page-token {token}");
-    }
     Ok(ExitCode::SUCCESS)
 }
 

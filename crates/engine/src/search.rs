@@ -111,9 +111,12 @@ impl Engine {
         let seq = self.store.last_seq();
         let terms = self.embed_terms(&space, query.terms())?;
         let mut times = SearchTimes { encode: started.elapsed(), ..SearchTimes::default() };
+        let started = Instant::now();
         let targets = query.target().modalities();
         let fields: Vec<Field<'_>> =
             targets.iter().map(|t| self.field(&space, query, &terms, *t)).collect::<Result<_, _>>()?;
+        // What scores mean may have to be learned first.
+        times.search = started.elapsed();
         let excluded = self.excluded(&space, query)?;
         let needed = query.shape().offset + query.k();
         let mut wanted = match query.shape() {
