@@ -148,15 +148,21 @@ impl Engine {
             let all = answers.iter().all(|(looked, _)| looked.all);
             let looked: Vec<&Looked> = answers.iter().map(|(looked, _)| looked).collect();
             let candidates = self.candidates(&fields, &looked)?;
-            let found = shaped(candidates, query.shape(), &excluded, usize::MAX);
+            // Of a single term, what follows a last hit that is not relevant enough is less relevant still.
+            let ends = terms.single() && candidates.last().is_some_and(|last| is_below(&last.found, query));
+            let (good, below): (Vec<_>, Vec<_>) =
+                candidates.into_iter().partition(|candidate| !is_below(&candidate.found, query));
+            // One more than is needed tells whether there is one.
+            let good = shaped(good, query.shape(), &excluded, needed + 1);
             times.fetch += started.elapsed();
-            let good = found.iter().filter(|found| !is_below(found, query)).count();
-            // Of a single term, what follows the last is less relevant still.
-            let ends = terms.single() && found.last().is_some_and(|last| is_below(last, query));
-            if good >= needed || all || ends || wanted >= NEIGHBORS_MAX {
-                let mut outcome = outcome(query, &fields, &answers, found);
-                outcome.more = good > needed || (good == needed && !all && !ends);
-                (outcome.times, outcome.seq) = (times, seq);
+            if good.len() >= needed || all || ends || wanted >= NEIGHBORS_MAX {
+                let below = match good.is_empty() {
+                    true => shaped(below, query.shape(), &excluded, BELOW),
+                    false => Vec::new(),
+                };
+                let more = good.len() > needed || (good.len() == needed && !all && !ends);
+                let mut outcome = outcome(query, &fields, &answers, good, below);
+                (outcome.more, outcome.times, outcome.seq) = (more, times, seq);
                 outcome.truncated_tokens = terms.truncated_tokens;
                 return Ok(outcome);
             }
@@ -220,12 +226,10 @@ fn outcome(
     query: &Query,
     fields: &[Field<'_>],
     answers: &[(Looked, Option<Arc<Matching>>)],
-    found: Vec<Found>,
+    good: Vec<Found>,
+    below: Vec<Found>,
 ) -> SearchOutcome {
-    let shape = query.shape();
-    let (good, below): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| !is_below(f, query));
-    let hits: Vec<Found> = good.into_iter().skip(shape.offset).take(query.k()).collect();
-    let below = if hits.is_empty() && shape.offset == 0 { below } else { Vec::new() };
+    let hits = good.into_iter().skip(query.shape().offset).take(query.k()).collect();
     let largest = (0..fields.len()).max_by_key(|&i| fields[i].index.len()).expect("a target is searched");
     let matching = answers.iter().filter_map(|(_, matching)| matching.as_ref());
     let mut notes: Vec<String> = Vec::new();
@@ -243,7 +247,7 @@ fn outcome(
     }
     SearchOutcome {
         hits,
-        below: below.into_iter().take(BELOW).collect(),
+        below,
         more: false,
         searched_points: fields.iter().map(|field| field.index.len()).sum(),
         matching_points: query.filter().map(|_| matching.map(|m| m.points.len()).sum()),
