@@ -142,9 +142,13 @@ fn a_server_runs_from_its_file_alone_and_keeps_to_its_bounds() {
     assert_eq!(succeed(dir.path(), &["health", "--server", &server.url]), "SERVING\n");
 
     let address = server.url.trim_start_matches("http://");
-    let held = std::net::TcpStream::connect(address).unwrap();
-    // The one connection is taken as soon as the server has seen it; it may see the next before.
-    let refused = (0..1000).any(|_| !run(dir.path(), &["health", "--server", &server.url]).status.success());
+    let mut held = Vec::new();
+    // The one connection is taken as soon as the server has seen one of ours. It may see the next before,
+    // and refuse ours as long as it has not seen the end of the one above.
+    let refused = (0..1000).any(|_| {
+        held.push(std::net::TcpStream::connect(address).unwrap());
+        !run(dir.path(), &["health", "--server", &server.url]).status.success()
+    });
     assert!(refused, "there is no second connection");
     drop(held);
     assert!(server.stop().success());
