@@ -28,7 +28,7 @@ pub(crate) use work::Observed;
 use work::{Unfinished, Work};
 
 /// Where a client may say an id for a request, and where it reads the id that the request has.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 64;
 
 /// The id of a request, for whoever writes about it; an extension of every request.
@@ -42,7 +42,7 @@ impl RequestId {
 
     /// The client's id, if it is a plain and short one; else a new one. Ids stand in logs, so they
     /// must not become a way to write there.
-    fn of(headers: &HeaderMap, made: impl FnOnce() -> u64) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, made: impl FnOnce() -> u64) -> Self {
         let plain = |id: &&str| {
             (1..=REQUEST_ID_CHARS_MAX).contains(&id.len())
                 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))

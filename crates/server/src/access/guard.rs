@@ -23,12 +23,10 @@ use super::caller::{Arrival, CALLER, Caller, deadline_exceeded, timeout};
 use super::keyfile::KeyRecord;
 use super::keyring::{Badge, Rejected};
 use super::roles::{Access, Rule, rule};
+use crate::observe::{REQUEST_ID, RequestId};
 
-/// How a request is called in the server's and the client's logs.
-const REQUEST_ID: &str = "x-request-id";
-const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Where a request carries its key.
 const AUTHORIZATION: &str = "authorization";
-
 /// Stands for a time that no clock can tell.
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
 
@@ -76,7 +74,7 @@ where
         // the transport would say that the client has left.
         let at = Instant::now();
         Box::pin(async move {
-            let id = request_id(request.headers());
+            let id = request_id(&request);
             let echo = HeaderValue::from_str(&id).ok();
             let (method, rule) = rule(request.uri().path());
             let deadline = deadline(request.headers(), at);
@@ -265,27 +263,22 @@ fn deadline(headers: &HeaderMap, at: Instant) -> Option<Instant> {
     at.checked_add(timeout(value)?)
 }
 
-/// The client's own id of the request, if it is one that can stand in a log, or a new one.
-fn request_id(headers: &HeaderMap) -> String {
-    let fits = |id: &&str| {
-        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-    };
-    match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(fits) {
-        Some(id) => id.to_owned(),
-        None => new_id(),
-    }
+/// The id that the layer around this one has given the request, so that logs and audit agree; without
+/// that layer, one by the same rules.
+fn request_id(request: &Request<Body>) -> String {
+    let given = request.extensions().get::<RequestId>().cloned();
+    given.unwrap_or_else(|| RequestId::of(request.headers(), new_id)).as_str().to_owned()
 }
 
 /// Tells requests apart; no secret.
-fn new_id() -> String {
+fn new_id() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(SystemTime::now()));
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{:016x}-{:x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
+    PROCESS.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cfg(test)]
