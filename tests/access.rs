@@ -40,6 +40,9 @@ enum Least {
 fn least(path: &str) -> Option<Least> {
     Some(match path {
         "/diptych.v1.RetrievalService/Search"
+        | "/diptych.v1.RetrievalService/BatchSearch"
+        | "/diptych.v1.RetrievalService/Replay"
+        | "/diptych.v1.RetrievalService/Classify"
         | "/diptych.v1.RetrievalService/GetRecord"
         | "/diptych.v1.RetrievalService/ListRecords"
         | "/diptych.v1.RetrievalService/Embed"
@@ -310,6 +313,17 @@ async fn a_key_for_one_collection_reaches_no_other_by_any_rpc() {
     let mut client = client(&server, &mine).await;
     let found = client.search(search("mine", "two")).await.unwrap().into_inner();
     assert_eq!(found.hits.len(), 1);
+    let both = ["mine", "other"]
+        .map(|of| wire::BatchSearchRequest { search: Some(search(of, "two")), ..Default::default() });
+    let mut answers = client.batch_search(tokio_stream::iter(both)).await.unwrap().into_inner();
+    use wire::batch_search_response::Outcome;
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(matches!(answer.outcome, Some(Outcome::Response(found)) if found.hits.len() == 1));
+    let Some(Outcome::Error(refused)) = answers.message().await.unwrap().unwrap().outcome else { panic!() };
+    assert_eq!(Code::from(refused.code), Code::PermissionDenied);
+    let receipt = wire::Receipt { parameters: Some(search("other", "two")), ..Default::default() };
+    let replayed = wire::ReplayRequest { receipt: Some(receipt), ..Default::default() };
+    assert_eq!(client.replay(replayed).await.unwrap_err().code(), Code::PermissionDenied);
     let stats = client.stats(wire::StatsRequest {}).await.unwrap().into_inner();
     assert_eq!(stats.collections.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["mine"]);
     let missing = client.search(search("ours", "two")).await.unwrap_err();

@@ -160,7 +160,11 @@ async fn the_name_of_a_deleted_collection_is_free_at_once() {
         let found = client.search(search()).await.unwrap().into_inner().hits;
         assert_eq!(found.len(), 5);
         assert!(found.iter().all(|hit| hit.key.starts_with(&format!("{round}-"))), "{found:?}");
-        let count = wire::CountRecordsRequest { collection: "x".into(), filter: filter("not exists y") };
+        let count = wire::CountRecordsRequest {
+            collection: "x".into(),
+            filter: filter("not exists y"),
+            ..Default::default()
+        };
         assert_eq!(client.count_records(count).await.unwrap().into_inner().records, 5);
         let delete = wire::DeleteCollectionRequest { name: "x".into() };
         collections.delete_collection(delete).await.unwrap();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod access;
+mod answers;
 mod bad_input;
 mod collections;
 mod config;

@@ -6,7 +6,7 @@ mod keys;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use diptych_core::{CollectionName, Filter, Key, Target};
+use diptych_core::{CollectionName, Facet, Filter, Key, Target};
 use diptych_encoder::Precision;
 use diptych_eval::Bootstrap;
 use diptych_train::tune;
@@ -227,9 +227,16 @@ pub struct SearchArgs {
     /// How much a hit has to differ from those before it
     #[arg(long, value_parser = share, value_name = "0..1")]
     pub diversity: Option<f64>,
-    /// The page behind the one that gave this token, of the same search (with --server)
-    #[arg(long, requires = "server", value_name = "TOKEN")]
+    /// The page behind the one that gave this token, of the same search
+    #[arg(long, value_name = "TOKEN")]
     pub page_token: Option<String>,
+    /// Count the values of an attribute, over all records that could be found; with a number, that many
+    /// values: labels:20; may be repeated
+    #[arg(long = "facet", value_parser = crate::facets::parse, value_name = "ATTRIBUTE[:N]")]
+    pub facets: Vec<Facet>,
+    /// Write a small picture of each hit into this folder
+    #[arg(long, value_name = "DIR")]
+    pub thumbnails: Option<PathBuf>,
     /// Hits wanted, 1 to 1000
     #[arg(short, long, default_value_t = 10)]
     pub k: u64,

@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use diptych_core::{Embedding, Encode};
+use diptych_core::{Embedding, Encode, ensemble};
 use diptych_encoder::DualEncoder;
-use diptych_eval::{
-    Accuracy, Detections, class_scores, classify, detect, ensemble, pair_probability, probabilities,
-};
+use diptych_eval::{Accuracy, Detections, class_scores, classify, detect};
 use diptych_ingest::Item;
 
 use crate::args::ClassifyArgs;
@@ -144,12 +142,12 @@ impl Scores {
 
     /// What the model makes of an image, per class.
     fn probabilities(&self, encoder: &DualEncoder, image: usize) -> Vec<f64> {
-        let scale = encoder.logit_scale().exp();
+        let logits = encoder.logits();
         match &self.negative {
-            None => probabilities(&self.positive[image], scale, encoder.logit_bias()),
+            None => logits.probabilities(&self.positive[image]),
             Some(negative) => {
                 let both = self.positive[image].iter().zip(&negative[image]);
-                both.map(|(&positive, &negative)| pair_probability(positive, negative, scale)).collect()
+                both.map(|(&positive, &negative)| logits.pair_probability(positive, negative)).collect()
             }
         }
     }
@@ -165,7 +163,7 @@ fn embed_classes(
     let mut embeddings = embed_texts(encoder as &dyn Encode, &prompts)?.into_iter();
     let each = classes.iter().map(|class| {
         let own: Vec<Embedding> = embeddings.by_ref().take(of(class).len()).collect();
-        ensemble(&own).with_context(|| format!("label '{}'", class.name))
+        ensemble(&own).with_context(|| format!("label '{}': use other prompts", class.name))
     });
     each.collect()
 }

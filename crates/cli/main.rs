@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod embed;
 mod eval;
+mod facets;
 mod health;
 mod hub;
 mod index;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::record_args::{CountArgs, DeleteArgs, GetArgs, ListArgs, RecordCommand, RecordsArgs, UpdateArgs};
 use crate::remote::{Client, Link};
-use crate::{local, output, remote};
+use crate::{facets, local, output, remote};
 
 /// How long one question for the progress of an operation waits for its end.
 const WAIT_MILLIS: u32 = 1000;
@@ -75,10 +75,12 @@ async fn count(args: &CountArgs) -> Result<()> {
     let request = wire::CountRecordsRequest {
         collection: args.records.collection.to_string(),
         filter: args.filter.as_ref().map(filter_to_wire),
+        facets: facets::to_wire(&args.facets),
     };
     let answer = client.count_records(request).await.map_err(|s| remote::failed(&s))?.into_inner();
     answer.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    output::line(&answer.records.to_string())
+    output::line(&answer.records.to_string())?;
+    facets::print(&answer.facets)
 }
 
 async fn update(args: &UpdateArgs) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use diptych_core::{AttributeType, AttributeValue, CollectionName, Filter, Key, RequestId, Time};
+use diptych_core::{AttributeType, AttributeValue, CollectionName, Facet, Filter, Key, RequestId, Time};
 use diptych_encoder::Precision;
 
 /// Where a command works that needs no model: on a data directory of this machine, or through a server.
@@ -136,6 +136,9 @@ pub struct CountArgs {
     /// Only records that meet a condition, as for search
     #[arg(long, value_name = "CONDITION")]
     pub filter: Option<Filter>,
+    /// Also count the values of an attribute, as for search; may be repeated
+    #[arg(long = "facet", value_parser = crate::facets::parse, value_name = "ATTRIBUTE[:N]")]
+    pub facets: Vec<Facet>,
     #[command(flatten)]
     pub records: RecordsArgs,
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
-use diptych_core::{Modality, Query, QuerySource, Shape, Target, Term};
-use diptych_engine::{EngineOptions, Found, IndexKind};
+use anyhow::{Context, Result};
+use diptych_core::{Modality, QuerySource, Target, Term};
+use diptych_engine::{EngineOptions, IndexKind};
 use diptych_proto::v1 as wire;
 use diptych_server::{
     attributes_from_wire, filter_to_wire, modality_from_wire, modality_to_wire, plan_from_wire,
@@ -14,14 +14,11 @@ use diptych_server::{
 use serde_json::{Map, Value, json};
 
 use crate::args::SearchArgs;
-use crate::{local, output, remote, terms};
+use crate::remote::Link;
+use crate::{facets, local, output, remote, terms};
 
 pub fn run(args: &SearchArgs) -> Result<ExitCode> {
-    let answer = match (&args.place.data, &args.place.model, &args.place.server) {
-        (Some(data), Some(model), None) => search_here(args, data, model)?,
-        (_, _, Some(server)) => search_there(args, server)?,
-        _ => unreachable!("the parser wants --data and --model, or --server"),
-    };
+    let answer = Answer::of(search(args)?)?;
     if answer.truncated_tokens > 0 {
         eprintln!(
             "the query is longer than the model's context: its last {} did not count; shorten it",
@@ -30,6 +27,9 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
     }
     for note in &answer.stats.notes {
         eprintln!("note: {note}");
+    }
+    if let Some(dir) = &args.thumbnails {
+        write_thumbnails(dir, &answer.hits)?;
     }
     if args.json {
         output::line(&serde_json::to_string_pretty(&answer.json())?)?;
@@ -52,6 +52,7 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
         })?;
     }
     print_hits(&answer.hits)?;
+    facets::print(&answer.facets)?;
     // Beside the answer, which may go on to another program.
     eprintln!("{}", answer.stats.summary());
     Ok(ExitCode::SUCCESS)
@@ -77,11 +78,12 @@ fn print_hits(hits: &[Shown]) -> Result<()> {
     Ok(())
 }
 
-/// What a search found, here or there.
+/// What a search found.
 struct Answer {
     hits: Vec<Shown>,
     /// The best, where none is relevant enough.
     below: Vec<Shown>,
+    facets: Vec<wire::FacetCounts>,
     next_page_token: Option<String>,
     /// Tokens of the query beyond the model's context.
     truncated_tokens: u32,
@@ -95,6 +97,7 @@ impl Answer {
             "hits": shown(&self.hits),
             "below": shown(&self.below),
             "no_good_match": self.hits.is_empty() && !self.below.is_empty(),
+            "facets": facets::json(&self.facets),
             "next_page_token": self.next_page_token,
             "query_truncated_tokens": self.truncated_tokens,
             "stats": self.stats.json(),
@@ -102,7 +105,7 @@ impl Answer {
     }
 }
 
-/// What a search did, here or there.
+/// What a search did.
 struct Stats {
     plan: String,
     ef: Option<u64>,
@@ -143,7 +146,7 @@ impl Stats {
     }
 }
 
-/// A hit as it is shown, wherever it came from.
+/// A hit as it is shown.
 struct Shown {
     key: String,
     score: f32,
@@ -158,6 +161,8 @@ struct Shown {
     span: Option<(usize, usize)>,
     image: Option<String>,
     attributes: Map<String, Value>,
+    /// A JPEG file; empty where there is none.
+    thumbnail: Vec<u8>,
 }
 
 impl Shown {
@@ -216,74 +221,23 @@ fn terms(args: &SearchArgs) -> Result<Vec<Term>> {
     Ok(terms)
 }
 
-/// One question does not pay for building a graph: it is answered by the one that is in the files, or by
-/// an exact scan.
-fn search_here(args: &SearchArgs, data: &Path, model: &Path) -> Result<Answer> {
-    let shape = Shape {
-        min_relevance: args.min_relevance,
-        exclude_same: args.exclude_same.clone(),
-        group_by: args.group_by.clone(),
-        collapse: args.collapse.map(|share| share as f32),
-        diversity: args.diversity.map(|share| share as f32),
-        offset: 0,
-    };
-    let mut query = Query::composed(terms(args)?, args.target, args.k, args.ef)?.with_shape(shape)?;
-    if let Some(filter) = &args.filter {
-        query = query.with_filter(filter.clone());
-    }
-    output::init_logs_from("warn");
-    let encoder = local::load_model(model, args.place.precision)?;
-    let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
-    let engine = local::open_engine(data, encoder, options, false)?;
-    let outcome = engine.search(&args.place.collection, &query)?;
-    let stats = Stats {
-        plan: outcome.plan.to_string(),
-        ef: outcome.ef.map(|ef| ef as u64),
-        searched_points: outcome.searched_points as u64,
-        matching_points: outcome.matching_points,
-        times: [outcome.times.encode, outcome.times.search, outcome.times.fetch],
-        notes: outcome.notes,
-    };
-    let shown = |found: Vec<Found>| found.into_iter().map(shown_here).collect();
-    Ok(Answer {
-        hits: shown(outcome.hits),
-        below: shown(outcome.below),
-        next_page_token: None,
-        truncated_tokens: outcome.truncated_tokens,
-        stats,
-    })
-}
-
-fn shown_here(Found { hit, relevance, term_scores, record }: Found) -> Shown {
-    use diptych_core::Part;
-    let (text, span, image) = match record.part(hit.part) {
-        Some(Part::Text(part)) => {
-            let chunk = hit.part.chunk.and_then(|n| part.chunk(n));
-            let text = &part.text[chunk.clone().unwrap_or(0..part.text.len())];
-            (Some(text.to_owned()), chunk.map(|range| (range.start, range.end)), None)
+/// A connection to a server, or to the services over a data directory of this machine. One question does not
+/// pay for building a graph: it is answered by the one that is in the files, or by an exact scan.
+async fn link(args: &SearchArgs) -> Result<Link> {
+    match (&args.place.data, &args.place.model, &args.place.server) {
+        (Some(data), Some(model), None) => {
+            output::init_logs_from("warn");
+            let encoder = local::load_model(model, args.place.precision)?;
+            let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
+            local::link_to(local::open_engine(data, encoder, options, false)?).await
         }
-        Some(Part::Image(image)) => (None, None, Some(image.source.clone())),
-        None => (None, None, None),
-    };
-    Shown {
-        key: hit.key.to_string(),
-        score: hit.score,
-        relevance,
-        term_scores,
-        part: hit.part.to_string(),
-        text,
-        span,
-        image,
-        attributes: attributes(record.attributes()),
+        (_, _, Some(server)) => remote::link(server).await,
+        _ => unreachable!("the parser wants --data and --model, or --server"),
     }
 }
 
-fn attributes(attributes: &diptych_core::Attributes) -> Map<String, Value> {
-    attributes.iter().map(|(name, value)| (name.clone(), output::attribute_json(value))).collect()
-}
-
-fn search_there(args: &SearchArgs, url: &str) -> Result<Answer> {
-    let request = wire::SearchRequest {
+fn request(args: &SearchArgs) -> Result<wire::SearchRequest> {
+    Ok(wire::SearchRequest {
         collection: args.place.collection.to_string(),
         query: None,
         terms: terms(args)?.into_iter().map(term_to_wire).collect(),
@@ -302,30 +256,44 @@ fn search_there(args: &SearchArgs, url: &str) -> Result<Answer> {
         ef: args.ef,
         filter: args.filter.as_ref().map(filter_to_wire),
         target_recall: args.recall,
-    };
-    let response = remote::runtime()?.block_on(async {
-        remote::connect(url).await?.search(request).await.map_err(|s| remote::failed(&s))
-    })?;
-    let wire::SearchResponse { hits, below, stats, next_page_token, .. } = response.into_inner();
-    let stats = stats.unwrap_or_default();
-    let shown = |hits: Vec<wire::Hit>| hits.into_iter().map(shown_there).collect::<Result<Vec<Shown>>>();
-    let truncated_tokens = stats.truncated_tokens;
-    let micros = [stats.encode_micros, stats.search_micros, stats.fetch_micros];
-    let stats = Stats {
-        plan: plan_from_wire(stats.plan).map_or_else(|| "unknown".to_owned(), |plan| plan.to_string()),
-        ef: stats.ef,
-        searched_points: stats.searched_points,
-        matching_points: stats.matching_points,
-        times: micros.map(Duration::from_micros),
-        notes: stats.notes,
-    };
-    Ok(Answer {
-        hits: shown(hits)?,
-        below: shown(below)?,
-        next_page_token: Some(next_page_token).filter(|token| !token.is_empty()),
-        truncated_tokens,
-        stats,
+        facets: facets::to_wire(&args.facets),
+        read_mask: None,
+        thumbnails: args.thumbnails.is_some(),
     })
+}
+
+fn search(args: &SearchArgs) -> Result<wire::SearchResponse> {
+    let request = request(args)?;
+    let answer = remote::runtime()?.block_on(async {
+        let mut client = remote::records(link(args).await?);
+        client.search(request).await.map_err(|s| remote::failed(&s))
+    });
+    Ok(answer?.into_inner())
+}
+
+impl Answer {
+    fn of(response: wire::SearchResponse) -> Result<Self> {
+        let wire::SearchResponse { hits, below, stats, next_page_token, facets, .. } = response;
+        let stats = stats.unwrap_or_default();
+        let shown = |hits: Vec<wire::Hit>| hits.into_iter().map(Shown::of).collect::<Result<Vec<Shown>>>();
+        let micros = [stats.encode_micros, stats.search_micros, stats.fetch_micros];
+        Ok(Self {
+            hits: shown(hits)?,
+            below: shown(below)?,
+            facets,
+            next_page_token: Some(next_page_token).filter(|token| !token.is_empty()),
+            truncated_tokens: stats.truncated_tokens,
+            stats: Stats {
+                plan: plan_from_wire(stats.plan)
+                    .map_or_else(|| "unknown".to_owned(), |plan| plan.to_string()),
+                ef: stats.ef,
+                searched_points: stats.searched_points,
+                matching_points: stats.matching_points,
+                times: micros.map(Duration::from_micros),
+                notes: stats.notes,
+            },
+        })
+    }
 }
 
 fn term_to_wire(term: Term) -> wire::QueryTerm {
@@ -339,29 +307,46 @@ fn term_to_wire(term: Term) -> wire::QueryTerm {
     wire::QueryTerm { source: Some(source), weight: Some(term.weight()) }
 }
 
-fn shown_there(hit: wire::Hit) -> Result<Shown> {
-    use wire::part::Content;
-    let part = hit.part.unwrap_or_default();
-    let reference = part.r#ref.unwrap_or_default();
-    let modality = modality_from_wire(reference.modality).map_or("unknown", Modality::as_str);
-    let chunk = reference.chunk.map_or(String::new(), |n| format!("#{n}"));
-    let (text, span, image) = match part.content {
-        Some(Content::Text(text)) => {
-            (Some(text.text), text.span.map(|span| (span.start as usize, span.end as usize)), None)
-        }
-        Some(Content::Image(image)) => (None, None, Some(image.source)),
-        None => (None, None, None),
-    };
-    let attributes_here = attributes_from_wire(hit.attributes).map_err(|s| remote::failed(&s))?;
-    Ok(Shown {
-        key: hit.key,
-        score: hit.score,
-        relevance: hit.relevance,
-        term_scores: hit.term_scores,
-        part: format!("{modality}:{}{chunk}", reference.ordinal),
-        text,
-        span,
-        image,
-        attributes: attributes(&attributes_here),
-    })
+impl Shown {
+    fn of(hit: wire::Hit) -> Result<Self> {
+        use wire::part::Content;
+        let part = hit.part.unwrap_or_default();
+        let reference = part.r#ref.unwrap_or_default();
+        let modality = modality_from_wire(reference.modality).map_or("unknown", Modality::as_str);
+        let chunk = reference.chunk.map_or(String::new(), |n| format!("#{n}"));
+        let (text, span, image) = match part.content {
+            Some(Content::Text(text)) => {
+                (Some(text.text), text.span.map(|span| (span.start as usize, span.end as usize)), None)
+            }
+            Some(Content::Image(image)) => (None, None, Some(image.source)),
+            None => (None, None, None),
+        };
+        let attributes = attributes_from_wire(hit.attributes).map_err(|s| remote::failed(&s))?;
+        let attributes = attributes.iter().map(|(name, of)| (name.clone(), output::attribute_json(of)));
+        Ok(Self {
+            key: hit.key,
+            score: hit.score,
+            relevance: hit.relevance,
+            term_scores: hit.term_scores,
+            part: format!("{modality}:{}{chunk}", reference.ordinal),
+            text,
+            span,
+            image,
+            attributes: attributes.collect(),
+            thumbnail: hit.thumbnail,
+        })
+    }
+}
+
+/// Writes the small pictures of hits into a folder, by their rank.
+fn write_thumbnails(dir: &Path, hits: &[Shown]) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let mut written = 0;
+    for (rank, hit) in (1..).zip(hits).filter(|(_, hit)| !hit.thumbnail.is_empty()) {
+        let path = dir.join(format!("{rank:04}.jpg"));
+        std::fs::write(&path, &hit.thumbnail).with_context(|| format!("cannot write {}", path.display()))?;
+        written += 1;
+    }
+    eprintln!("{} in {}, named by rank", output::count(written, "picture"), dir.display());
+    Ok(())
 }

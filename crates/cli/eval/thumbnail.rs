@@ -3,33 +3,18 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use image::codecs::jpeg::JpegEncoder;
-use image::imageops::{self, FilterType};
 
 use crate::sources;
 
 /// Longest side of a thumbnail, in pixels: twice what the page shows, for dense screens.
 const SIDE: u32 = 224;
-const QUALITY: u8 = 80;
 
 /// A picture as the address of an image element.
 pub fn data_url(path: &Path) -> Result<String> {
     let bytes = sources::read_image(path).map_err(|reason| anyhow!("{reason}"));
-    let picture = bytes
-        .and_then(|bytes| Ok(diptych_encoder::decode(&bytes)?))
-        .with_context(|| path.display().to_string())?;
-    let longest = picture.width().max(picture.height());
-    let scaled = |side: u32| (u64::from(side) * u64::from(SIDE) / u64::from(longest)).max(1) as u32;
-    let small = if longest > SIDE {
-        let (width, height) = (scaled(picture.width()), scaled(picture.height()));
-        imageops::resize(&picture, width, height, FilterType::Triangle)
-    } else {
-        picture
-    };
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
-        .encode_image(&small)
-        .with_context(|| format!("cannot make a small picture of {}", path.display()))?;
+    let small =
+        bytes.and_then(|bytes| Ok(diptych_encoder::thumbnail(&diptych_encoder::decode(&bytes)?, SIDE)?));
+    let jpeg = small.with_context(|| path.display().to_string())?;
     Ok(format!("data:image/jpeg;base64,{}", base64(&jpeg)))
 }
 

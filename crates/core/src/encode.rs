@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::limits::{IMAGE_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::{Digest, Embedding};
+use crate::{Digest, Embedding, Logits};
 
 /// Positions of a ViT-B/32 on 224 x 224 pixels: 49 patches and the class token.
 const IMAGE_POSITIONS: usize = 50;
@@ -87,6 +87,25 @@ pub trait Encode: Send + Sync {
     /// # Errors
     /// [`EncodeError::Image`] or [`EncodeError::ImageTooLarge`].
     fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, EncodeError>;
+
+    /// As [`Self::prepare_image`], with a small picture of the image if the encoder makes one: a JPEG file
+    /// whose longer side has at most `side` pixels.
+    ///
+    /// # Errors
+    /// As [`Self::prepare_image`].
+    fn prepare_with_thumbnail(
+        &self,
+        bytes: &[u8],
+        _side: u32,
+    ) -> Result<(PreparedImage, Option<Vec<u8>>), EncodeError> {
+        Ok((self.prepare_image(bytes)?, None))
+    }
+
+    /// How cosines become probabilities. An encoder that was trained says what it learned; the default
+    /// is where CLIP's scale ends.
+    fn logits(&self) -> Logits {
+        Logits { scale: 100.0, bias: None }
+    }
 
     /// Tokenises one text.
     ///

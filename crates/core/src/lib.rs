@@ -15,13 +15,15 @@ mod record;
 mod request;
 mod schema;
 mod time;
+mod zero_shot;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
 pub use filter::{Comparison, Condition, Filter, FilterError, FilterValue, Number};
 pub use part::{Digest, ImagePart, Modality, Part, PartRef, PointId, TextPart};
-pub use query::{Effort, Hit, Query, QueryError, QuerySource, Shape, Target, Term};
+pub use query::{Effort, Facet, Hit, Query, QueryError, QuerySource, Shape, Target, Term};
 pub use record::{AttributeValue, Attributes, CollectionName, Key, NameError, Record, RecordError};
 pub use request::RequestId;
 pub use schema::{AttributeSchema, AttributeType, SchemaError};
 pub use time::{Time, TimeError};
+pub use zero_shot::{Logits, ensemble};

@@ -37,5 +37,15 @@ pub const FILTER_DEPTH_MAX: usize = 16;
 pub const FILTER_VALUES_MAX: usize = 1_024;
 /// Most terms one query may have.
 pub const TERMS_MAX: usize = 32;
+/// Largest small picture of an image that is kept, in bytes.
+pub const THUMBNAIL_BYTES_MAX: usize = 256 * 1024;
+/// Most labels that one classification chooses among.
+pub const LABELS_MAX: usize = 1_000;
+/// Most prompts that one label may have.
+pub const PROMPTS_MAX: usize = 100;
+/// Most attributes whose values one query may have counted.
+pub const FACETS_MAX: usize = 16;
+/// Most values of one attribute that are answered with their counts.
+pub const FACET_VALUES_MAX: usize = 1_000;
 /// Largest weight of a term, either way.
 pub const WEIGHT_MAX: f32 = 1_000.0;

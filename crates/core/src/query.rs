@@ -1,6 +1,6 @@
 //! What is asked of a collection, and what it answers.
 
-use crate::limits::{EF_MAX, K_MAX, TERMS_MAX, WEIGHT_MAX};
+use crate::limits::{EF_MAX, FACET_VALUES_MAX, FACETS_MAX, K_MAX, TERMS_MAX, WEIGHT_MAX};
 use crate::{Filter, Key, Modality, PartRef};
 
 /// What a search starts from.
@@ -46,6 +46,16 @@ pub struct Query {
     effort: Effort,
     filter: Option<Filter>,
     shape: Shape,
+    facets: Vec<Facet>,
+    thumbnails: bool,
+}
+
+/// An attribute whose values are counted: over all records that a search could find, which are those that
+/// meet its filter, not only over the hits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facet {
+    attribute: String,
+    limit: usize,
 }
 
 /// What becomes of the records that a search finds, before they are answered.
@@ -133,6 +143,18 @@ pub enum QueryError {
         /// Which option.
         what: &'static str,
     },
+    /// More facets than are counted.
+    #[error("{found} facets are asked for; ask for at most {FACETS_MAX}")]
+    Facets {
+        /// What was asked.
+        found: usize,
+    },
+    /// More or fewer values of a facet than are answered.
+    #[error("{found} values of a facet are asked for; ask for 1 to {FACET_VALUES_MAX}")]
+    FacetValues {
+        /// What was asked.
+        found: usize,
+    },
     /// A page beyond the last.
     #[error("the page begins behind {found} records; {K_MAX} can be paged through, so narrow the query")]
     Offset {
@@ -164,6 +186,42 @@ impl Term {
     /// How much it counts.
     pub fn weight(&self) -> f32 {
         self.weight
+    }
+}
+
+impl Facet {
+    /// The values of an attribute, at most `limit` of them, those of most records first.
+    ///
+    /// # Errors
+    /// [`QueryError::NoAttribute`] or [`QueryError::FacetValues`].
+    pub fn new(attribute: impl Into<String>, limit: usize) -> Result<Self, QueryError> {
+        let attribute = attribute.into();
+        match (attribute.is_empty(), limit) {
+            (true, _) => Err(QueryError::NoAttribute { what: "a facet" }),
+            (_, 1..=FACET_VALUES_MAX) => Ok(Self { attribute, limit }),
+            (_, found) => Err(QueryError::FacetValues { found }),
+        }
+    }
+
+    /// The attribute.
+    pub fn attribute(&self) -> &str {
+        &self.attribute
+    }
+
+    /// Most values wanted.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Refuses more facets than are counted.
+    ///
+    /// # Errors
+    /// [`QueryError::Facets`].
+    pub fn check_number(facets: &[Self]) -> Result<(), QueryError> {
+        match facets.len() {
+            found if found > FACETS_MAX => Err(QueryError::Facets { found }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -226,7 +284,16 @@ impl Query {
             _ => {}
         }
         let effort = ef.map_or(Effort::Default, Effort::Ef);
-        Ok(Self { terms, target: target.into(), k, effort, filter: None, shape: Shape::default() })
+        Ok(Self {
+            terms,
+            target: target.into(),
+            k,
+            effort,
+            filter: None,
+            shape: Shape::default(),
+            facets: Vec::new(),
+            thumbnails: false,
+        })
     }
 
     /// The same query, whose answer has this shape.
@@ -259,6 +326,21 @@ impl Query {
     #[must_use]
     pub fn with_filter(self, filter: Filter) -> Self {
         Self { filter: Some(filter), ..self }
+    }
+
+    /// The same query, which also counts the values of attributes.
+    ///
+    /// # Errors
+    /// [`QueryError::Facets`].
+    pub fn with_facets(self, facets: Vec<Facet>) -> Result<Self, QueryError> {
+        Facet::check_number(&facets)?;
+        Ok(Self { facets, ..self })
+    }
+
+    /// The same query, whose hits come with small pictures.
+    #[must_use]
+    pub fn with_thumbnails(self, thumbnails: bool) -> Self {
+        Self { thumbnails, ..self }
     }
 
     /// The same query, with the candidate list chosen for this share of the true neighbours.
@@ -299,6 +381,16 @@ impl Query {
     /// How hard to try.
     pub fn effort(&self) -> Effort {
         self.effort
+    }
+
+    /// The attributes whose values are counted.
+    pub fn facets(&self) -> &[Facet] {
+        &self.facets
+    }
+
+    /// Whether hits come with small pictures.
+    pub fn thumbnails(&self) -> bool {
+        self.thumbnails
     }
 
     /// What records must meet to be found, if anything.
@@ -365,6 +457,19 @@ mod tests {
         assert_eq!(shaped(last.clone()), Ok(()));
         let found = K_MAX - 9;
         assert_eq!(shaped(Shape { offset: found, ..last }), Err(QueryError::Offset { found }));
+    }
+
+    #[test]
+    fn a_facet_names_an_attribute_and_is_bounded() {
+        assert_eq!(Facet::new("", 10), Err(QueryError::NoAttribute { what: "a facet" }));
+        for found in [0, FACET_VALUES_MAX + 1] {
+            assert_eq!(Facet::new("view", found), Err(QueryError::FacetValues { found }));
+        }
+        let query = Query::new(QuerySource::Text("a".into()), Modality::Image, 10, None).expect("valid");
+        let facets = vec![Facet::new("view", 10).expect("valid"); FACETS_MAX + 1];
+        let found = FACETS_MAX + 1;
+        assert_eq!(query.clone().with_facets(facets.clone()), Err(QueryError::Facets { found }));
+        assert_eq!(query.with_facets(facets[1..].to_vec()).map(|query| query.facets().len()), Ok(FACETS_MAX));
     }
 
     #[test]

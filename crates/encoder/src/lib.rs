@@ -20,6 +20,7 @@ mod pickle;
 mod precision;
 mod preprocess;
 mod resize;
+mod thumbnail;
 mod tokenizer;
 mod tower;
 mod trunk;
@@ -41,6 +42,7 @@ pub use preprocess::{
     CLIP_MEAN, CLIP_STD, PREPROCESSOR_FILE, PROCESSOR_FILE, Pixels, Preprocessing, ProcessorFamily,
 };
 pub use resize::Filter;
+pub use thumbnail::thumbnail;
 pub use tokenizer::{
     Cleaning, Padding, TOKENIZER_FILE, TextTokenizer, TokenizerSummary, clip_tokenizer_json,
 };

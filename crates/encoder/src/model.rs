@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImage, PreparedText};
+use diptych_core::{Digest, Embedding, Encode, EncodeError, Logits, ModelId, PreparedImage, PreparedText};
 
 use crate::error::LoadError;
 use crate::family::composed::Composition;
@@ -149,6 +149,18 @@ impl Encode for DualEncoder {
 
     fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, EncodeError> {
         self.parts.preprocessing.prepare(bytes)
+    }
+
+    fn prepare_with_thumbnail(
+        &self,
+        bytes: &[u8],
+        side: u32,
+    ) -> Result<(PreparedImage, Option<Vec<u8>>), EncodeError> {
+        self.parts.preprocessing.prepare_with_thumbnail(bytes, side)
+    }
+
+    fn logits(&self) -> Logits {
+        Logits { scale: self.parts.logit_scale.exp(), bias: self.parts.logit_bias }
     }
 
     fn prepare_text(&self, text: &str) -> Result<PreparedText, EncodeError> {

@@ -6,10 +6,11 @@
 //! indexes hold; from then on every write brings it up to date before the write is acknowledged.
 //! Deliberately absent: the search among those points (the index does it), and persistence.
 
+mod facets;
 mod postings;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use diptych_core::{Attributes, Filter, Modality};
 use diptych_index::PointSet;
@@ -18,6 +19,7 @@ use diptych_store::{Applied, Collection, Mutation, Once, Store};
 use crate::space::Space;
 use crate::{Engine, EngineError};
 
+pub use facets::{FacetCounts, FacetValue};
 use postings::Postings;
 
 /// Records read at once while loading.
@@ -125,7 +127,7 @@ impl AttributeIndex {
 
     /// The points of one modality whose records meet a filter.
     pub(crate) fn matching(&self, filter: &Filter, target: Modality) -> Arc<Matching> {
-        let postings = self.postings.read().unwrap_or_else(PoisonError::into_inner);
+        let postings = self.read();
         let version = postings.version;
         let same = |kept: &Kept| kept.version == version && kept.target == target && kept.filter == *filter;
         if let Some(kept) = self.kept().iter().find(|kept| same(kept)) {
@@ -142,6 +144,10 @@ impl AttributeIndex {
         }
         kept.push_back(Kept { version, filter: filter.clone(), target, matching: Arc::clone(&matching) });
         matching
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Postings> {
+        self.postings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {

@@ -65,29 +65,48 @@ impl QueryCache {
         Self { held, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
-    /// The embedding of a query text: held, or else from `encode`, which is called without any lock.
+    /// The embeddings of query texts, in their order: held, or else from `encode`, which is called without
+    /// any lock, once, with the texts that are not held, each once.
     pub(crate) fn get_or_encode(
         &self,
-        text: &str,
+        texts: &[&str],
         encoder: &dyn Encode,
-        encode: impl FnOnce(PreparedText) -> Result<Embedding, EngineError>,
-    ) -> Result<QueryEmbedding, EngineError> {
-        if let Some(known) = self.lock().spelled(text) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(known);
+        encode: impl FnOnce(Vec<PreparedText>) -> Result<Vec<Embedding>, EngineError>,
+    ) -> Result<Vec<QueryEmbedding>, EngineError> {
+        let mut found: Vec<Option<QueryEmbedding>> = vec![None; texts.len()];
+        let mut prepared: Vec<PreparedText> = Vec::new();
+        // What is to be encoded, by its tokens: which one of `prepared` it is.
+        let mut missing: HashMap<Arc<[u32]>, usize> = HashMap::new();
+        let mut waiting: Vec<(usize, usize, Arc<[u32]>, u32)> = Vec::new();
+        for (place, &text) in texts.iter().enumerate() {
+            found[place] = self.lock().spelled(text);
+            if found[place].is_some() {
+                continue;
+            }
+            let new = encoder.prepare_text(text)?;
+            let (truncated_tokens, ids) = (new.truncated_tokens, Arc::<[u32]>::from(new.ids.as_slice()));
+            let known = self.lock().tokenised(text, &ids, truncated_tokens);
+            found[place] = known.map(|embedding| QueryEmbedding { embedding, truncated_tokens });
+            if found[place].is_some() {
+                continue;
+            }
+            let which = *missing.entry(Arc::clone(&ids)).or_insert(prepared.len());
+            if which == prepared.len() {
+                prepared.push(new);
+            }
+            waiting.push((place, which, ids, truncated_tokens));
         }
-        let prepared = encoder.prepare_text(text)?;
-        let truncated_tokens = prepared.truncated_tokens;
-        let ids: Arc<[u32]> = prepared.ids.as_slice().into();
-        let known = self.lock().tokenised(text, &ids, truncated_tokens);
-        if let Some(embedding) = known {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(QueryEmbedding { embedding, truncated_tokens });
+        self.hits.fetch_add((texts.len() - waiting.len()) as u64, Ordering::Relaxed);
+        if !waiting.is_empty() {
+            let embeddings = encode(prepared)?;
+            self.misses.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+            for (place, which, ids, truncated_tokens) in waiting {
+                let new = embeddings[which].clone();
+                let embedding = self.lock().keep(texts[place], ids, truncated_tokens, new);
+                found[place] = Some(QueryEmbedding { embedding, truncated_tokens });
+            }
         }
-        let embedding = encode(prepared)?;
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        let embedding = self.lock().keep(text, ids, truncated_tokens, embedding);
-        Ok(QueryEmbedding { embedding, truncated_tokens })
+        Ok(found.into_iter().map(|query| query.expect("every text was found or encoded")).collect())
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
@@ -215,11 +234,11 @@ mod tests {
     fn ask(cache: &QueryCache, text: &str) -> (QueryEmbedding, bool) {
         let encoder = encoder();
         let mut asked = false;
-        let found = cache.get_or_encode(text, &encoder, |prepared| {
+        let found = cache.get_or_encode(&[text], &encoder, |prepared| {
             asked = true;
-            Ok(encoder.encode_texts(&[prepared])?.remove(0))
+            Ok(encoder.encode_texts(&prepared)?)
         });
-        (found.unwrap(), asked)
+        (found.unwrap().remove(0), asked)
     }
 
     #[test]
@@ -238,6 +257,27 @@ mod tests {
         assert!(ask(&cache, "Large right effusion").1, "other tokens are another query");
         let stats = cache.stats();
         assert_eq!((stats.hits, stats.misses, stats.entries), (3, 2, 2));
+    }
+
+    #[test]
+    fn of_several_texts_those_that_are_not_known_are_encoded_together_and_once() {
+        let cache = QueryCache::new(8, 1 << 20);
+        let (known, _) = ask(&cache, "left effusion");
+        let encoder = encoder();
+        let mut encoded = Vec::new();
+        let texts = ["right effusion", "left effusion", "RIGHT effusion", "a b c d e f g", "a b c d e f"];
+        let found = cache.get_or_encode(&texts, &encoder, |prepared| {
+            encoded.push(prepared.len());
+            Ok(encoder.encode_texts(&prepared)?)
+        });
+        let found = found.unwrap();
+        assert_eq!(encoded, [2]);
+        assert_eq!((&found[1], &found[0].embedding), (&known, &found[2].embedding));
+        let cut: Vec<u32> = found.iter().map(|query| query.truncated_tokens).collect();
+        assert_eq!(cut, [0, 0, 0, 1, 0]);
+        for (text, query) in texts.iter().zip(&found) {
+            assert_eq!(ask(&QueryCache::new(0, 0), text).0, *query);
+        }
     }
 
     #[test]
@@ -304,9 +344,9 @@ mod tests {
     #[test]
     fn a_query_that_cannot_be_embedded_leaves_no_trace() {
         let cache = QueryCache::new(8, 1 << 20);
-        let refused = cache.get_or_encode("  ", &encoder(), |_| panic!("there is nothing to encode"));
+        let refused = cache.get_or_encode(&["  "], &encoder(), |_| panic!("there is nothing to encode"));
         assert!(matches!(refused, Err(EngineError::Encode(_))));
-        let failed = cache.get_or_encode("a", &encoder(), |_| Err(EngineError::Closed));
+        let failed = cache.get_or_encode(&["a"], &encoder(), |_| Err(EngineError::Closed));
         assert!(matches!(failed, Err(EngineError::Closed)));
         assert!(ask(&cache, "a").1, "a failure is not remembered");
         assert_eq!(cache.stats().misses, 1);

@@ -57,6 +57,8 @@ pub struct EngineOptions {
     pub query_cache_entries: usize,
     /// See [`Self::query_cache_entries`].
     pub query_cache_bytes: usize,
+    /// Pixels along the longer side of the small pictures that are kept of images, at most; 0 for none.
+    pub thumbnail_side: u32,
     /// How the recall of searches is measured; only with [`IndexKind::Graph`].
     pub recall: RecallOptions,
 }
@@ -70,6 +72,7 @@ impl Default for EngineOptions {
             batch_positions: 1024,
             query_cache_entries: 8192,
             query_cache_bytes: 32 << 20,
+            thumbnail_side: 160,
             recall: RecallOptions::default(),
         }
     }
@@ -120,6 +123,7 @@ pub struct Engine {
     /// Where the files of the indexes are.
     index_dir: Option<PathBuf>,
     recall_sample: f64,
+    pub(crate) thumbnail_side: u32,
     model_id: ModelId,
     dim: usize,
 }
@@ -164,6 +168,7 @@ impl Engine {
         Ok(Self {
             meter: Meter::new(Arc::clone(&store), recall),
             recall_sample: recall.sample,
+            thumbnail_side: options.thumbnail_side,
             store,
             encode: EncodeThread::start(encoder, limits),
             queries: QueryCache::new(options.query_cache_entries, options.query_cache_bytes),
@@ -210,12 +215,21 @@ impl Engine {
     /// # Errors
     /// When the text is empty or too long to be tokenised; else as [`EncodeThread::images`].
     pub fn embed_query(&self, text: &str) -> Result<QueryEmbedding, EngineError> {
-        let query = self.queries.get_or_encode(text, self.encoder(), |prepared| {
-            let mut embeddings = self.encode.texts(vec![prepared], Urgency::Search)?;
-            Ok(embeddings.pop().expect("one embedding for one input"))
-        })?;
-        self.truncated_queries.fetch_add(u64::from(query.truncated_tokens > 0), Ordering::Relaxed);
-        Ok(query)
+        let mut queries = self.embed_queries(&[text])?;
+        Ok(queries.pop().expect("one embedding for one text"))
+    }
+
+    /// As [`Self::embed_query`], for several texts, in their order: those that are not known go through the
+    /// model together.
+    ///
+    /// # Errors
+    /// As [`Self::embed_query`], of the first text that is refused.
+    pub fn embed_queries(&self, texts: &[&str]) -> Result<Vec<QueryEmbedding>, EngineError> {
+        let encode = |prepared| self.encode.texts(prepared, Urgency::Search);
+        let queries = self.queries.get_or_encode(texts, self.encoder(), encode)?;
+        let truncated = queries.iter().filter(|query| query.truncated_tokens > 0).count() as u64;
+        self.truncated_queries.fetch_add(truncated, Ordering::Relaxed);
+        Ok(queries)
     }
 
     /// Embeds prepared inputs without storing them, always by the model.

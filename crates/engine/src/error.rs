@@ -44,6 +44,12 @@ pub enum EngineError {
     /// A composed query that comes to nothing.
     #[error("the terms of the query cancel each other out; drop one, or give them other weights")]
     Cancelled,
+    /// Labels that cannot be told apart, or cannot be asked for.
+    #[error("{reason}")]
+    Labels {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A least relevance where none can be told.
     #[error(
         "how relevant a score from {from} to {to} is cannot be told: the collection has fewer than \

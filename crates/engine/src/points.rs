@@ -56,6 +56,14 @@ impl Points {
         }
     }
 
+    /// How many of the members are in `set`, too.
+    pub(crate) fn common(&self, set: &PointSet) -> u64 {
+        match self {
+            Self::Few(ids) => ids.iter().filter(|&&id| set.contains(id)).count() as u64,
+            Self::Many(many) => many.intersection_len(set),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Few(ids) => ids.is_empty(),
@@ -123,6 +131,8 @@ mod tests {
         for take in 0..=sets.len() {
             for group in [&sets[..take], &sets[take..]] {
                 let union: Vec<u64> = Points::union(group.iter().map(|(set, _)| set)).iter().collect();
+                let all: PointSet = union.iter().copied().collect();
+                assert!(group.iter().all(|(set, model)| set.common(&all) == model.len() as u64));
                 let model: BTreeSet<u64> = group.iter().flat_map(|(_, model)| model).copied().collect();
                 assert_eq!(union, model.into_iter().collect::<Vec<_>>());
             }

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Digest, Filter, Key, Modality, PointId, Record, RequestId,
+    AttributeValue, Attributes, CollectionName, Digest, Facet, Filter, Key, Modality, PointId, Record,
+    RequestId, Target,
 };
 use diptych_store::{Applied, Mutation, Once, Outcome, Remembered, Request, StoredRecord};
 
 use crate::space::Space;
 use crate::write::{Fields, content_digest};
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, FacetCounts};
 
 /// Records read at once while looking for those that meet a filter.
 const PAGE: usize = 512;
@@ -110,6 +111,15 @@ impl Engine {
         }
     }
 
+    /// Whether no record of a collection has changed since everything up to `seq` had been written.
+    ///
+    /// # Errors
+    /// [`EngineError::CollectionNotFound`], or when the store cannot be read.
+    pub fn unchanged_since(&self, collection: &CollectionName, seq: u64) -> Result<bool, EngineError> {
+        let space = self.space(collection)?;
+        Ok(self.store.unchanged_since(space.collection.id, seq)?)
+    }
+
     /// Counts the records that meet a filter, or all.
     ///
     /// # Errors
@@ -124,8 +134,30 @@ impl Engine {
             let records = self.store.stats(space.collection.id)?.records;
             return Ok(Counted { records, notes: Vec::new() });
         };
-        let (keys, notes) = self.matching_keys(&space, filter)?;
-        Ok(Counted { records: keys.len() as u64, notes })
+        let attributes = space.attributes(&self.store)?;
+        let notes = attributes.matching(filter, Modality::Image).notes.clone();
+        Ok(Counted { records: attributes.count(Some(filter), Target::Both), notes })
+    }
+
+    /// Counts the values of attributes over the records with parts of the target that meet a filter, or
+    /// all.
+    ///
+    /// # Errors
+    /// [`EngineError::CollectionNotFound`], [`diptych_core::QueryError::Facets`], or when the store cannot be
+    /// read.
+    pub fn facets(
+        &self,
+        collection: &CollectionName,
+        facets: &[Facet],
+        filter: Option<&Filter>,
+        target: Target,
+    ) -> Result<Vec<FacetCounts>, EngineError> {
+        if facets.is_empty() {
+            return Ok(Vec::new());
+        }
+        Facet::check_number(facets)?;
+        let space = self.space(collection)?;
+        Ok(space.attributes(&self.store)?.facets(facets, filter, target))
     }
 
     /// Changes attributes of a record. Its parts and vectors stay, so nothing is encoded.
@@ -219,7 +251,7 @@ impl Engine {
             deleted = count;
         }
         let before = deleted;
-        let keys: Vec<Key> = self.matching_keys(&space, filter)?.0.into_iter().collect();
+        let keys: Vec<Key> = self.matching_keys(&space, filter)?.into_iter().collect();
         let total = before + keys.len() as u64;
         let mut batches = keys.chunks(DELETED_AT_ONCE).peekable();
         // A step of its own when there is nothing to delete, so that this is remembered, too.
@@ -255,13 +287,8 @@ impl Engine {
     }
 
     /// The keys of the records that meet a filter.
-    fn matching_keys(
-        &self,
-        space: &Space,
-        filter: &Filter,
-    ) -> Result<(BTreeSet<Key>, Vec<String>), EngineError> {
+    fn matching_keys(&self, space: &Space, filter: &Filter) -> Result<BTreeSet<Key>, EngineError> {
         let mut keys = BTreeSet::new();
-        let mut notes = Vec::new();
         let attributes = space.attributes(&self.store)?;
         for modality in Modality::ALL {
             let matching = attributes.matching(filter, modality);
@@ -270,9 +297,8 @@ impl Engine {
                 let owners = self.store.owners(space.collection.id, points)?;
                 keys.extend(owners.into_iter().flatten().map(|(key, _)| key));
             }
-            notes.clone_from(&matching.notes);
         }
-        Ok((keys, notes))
+        Ok(keys)
     }
 
     /// The answer to a request that was answered before.

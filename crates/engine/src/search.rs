@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diptych_core::{
-    AttributeValue, CollectionName, Embedding, Hit, Modality, Query, QuerySource, Record, Target,
+    AttributeValue, CollectionName, Embedding, Hit, Modality, PointId, Query, QuerySource, Record, Target,
 };
 use diptych_index::{Index, Plan};
 
@@ -21,7 +21,7 @@ use crate::attributes::Matching;
 use crate::recall::{Answered, Look};
 use crate::relevance::{Calibration, Need};
 use crate::space::Space;
-use crate::{Direction, Engine, EngineError, QueryKind};
+use crate::{Direction, Engine, EngineError, FacetCounts, QueryKind};
 
 use candidates::Looked;
 use shape::{compares, is_shaped, shaped};
@@ -38,6 +38,10 @@ pub struct Found {
     pub term_scores: Vec<f32>,
     /// The record as it is stored now.
     pub record: Record,
+    /// The point of the image that shows it: the one found, else the record's first.
+    pub image: Option<PointId>,
+    /// A small picture of that image, as a JPEG file, where the query asks for it and one is kept.
+    pub thumbnail: Option<Vec<u8>>,
 }
 
 /// Where the time of a search went.
@@ -49,6 +53,8 @@ pub struct SearchTimes {
     pub search: Duration,
     /// Reading the hits from the store.
     pub fetch: Duration,
+    /// Counting the values of attributes.
+    pub facets: Duration,
 }
 
 /// What a search found.
@@ -68,6 +74,8 @@ pub struct SearchOutcome {
     pub plan: Plan,
     /// The candidate list of a walk; `None` when the answer came from a scan.
     pub ef: Option<usize>,
+    /// The values of attributes over all records that could be found, as the query asks.
+    pub facets: Vec<FacetCounts>,
     /// What the caller may want to know, such as why a condition of the filter meets no record.
     pub notes: Vec<String>,
     /// Tokens of the query's texts beyond the model's context, which the search did not see.
@@ -164,6 +172,12 @@ impl Engine {
                 let mut outcome = outcome(query, &fields, &answers, good, below);
                 (outcome.more, outcome.times, outcome.seq) = (more, times, seq);
                 outcome.truncated_tokens = terms.truncated_tokens;
+                if query.thumbnails() {
+                    self.add_thumbnails(&space, &mut outcome)?;
+                }
+                let started = Instant::now();
+                outcome.facets = self.facets(collection, query.facets(), query.filter(), query.target())?;
+                outcome.times.facets = started.elapsed();
                 return Ok(outcome);
             }
             wanted = wanted.saturating_mul(4).min(NEIGHBORS_MAX.max(needed));
@@ -199,6 +213,20 @@ impl Engine {
     fn matching(&self, field: &Field<'_>) -> Result<Option<Arc<Matching>>, EngineError> {
         let Some(filter) = field.query.filter() else { return Ok(None) };
         Ok(Some(field.space.attributes(&self.store)?.matching(filter, field.target)))
+    }
+
+    /// Reads the small pictures of all hits.
+    fn add_thumbnails(&self, space: &Space, outcome: &mut SearchOutcome) -> Result<(), EngineError> {
+        let started = Instant::now();
+        let shown = outcome.hits.iter_mut().chain(&mut outcome.below).filter(|found| found.image.is_some());
+        let shown: Vec<&mut Found> = shown.collect();
+        let points: Vec<PointId> = shown.iter().filter_map(|found| found.image).collect();
+        let pictures = self.store.thumbnails(space.collection.id, &points)?;
+        for (found, picture) in shown.into_iter().zip(pictures) {
+            found.thumbnail = picture;
+        }
+        outcome.times.fetch += started.elapsed();
+        Ok(())
     }
 
     /// The values of the attribute whose records are left out.
@@ -253,6 +281,7 @@ fn outcome(
         matching_points: query.filter().map(|_| matching.map(|m| m.points.len()).sum()),
         plan: answers[largest].0.plan,
         ef: answers[largest].0.ef,
+        facets: Vec::new(),
         notes,
         truncated_tokens: 0,
         seq: 0,

@@ -1,8 +1,8 @@
 //! From new records to stored, indexed, acknowledged ones.
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Digest, Embedding, Encode, ImagePart, Key, Part, PartRef,
-    PreparedImage, PreparedText, Record, RequestId,
+    AttributeValue, Attributes, CollectionName, Digest, Embedding, Encode, ImagePart, Key, Modality, Part,
+    PartRef, PreparedImage, PreparedText, Record, RequestId,
 };
 use diptych_store::{Applied, Mutation, Once, Outcome, PutMode, Request};
 use rayon::prelude::*;
@@ -116,6 +116,7 @@ pub(crate) struct Prepared {
     record: Record,
     digest: Digest,
     images: Vec<PreparedImage>,
+    thumbnails: Vec<(PartRef, Vec<u8>)>,
     /// The pieces of all texts, in order.
     texts: Vec<PreparedText>,
     counts: TextCounts,
@@ -139,15 +140,21 @@ impl Prepared {
     }
 }
 
-/// Decodes and tokenises a record; runs on any thread.
-pub(crate) fn prepare(encoder: &dyn Encode, new: NewRecord) -> Result<Prepared, EngineError> {
+/// Decodes and tokenises a record; runs on any thread. Small pictures have at most `side` pixels along
+/// their longer side; there are none when that is 0.
+fn prepare(encoder: &dyn Encode, side: u32, new: NewRecord) -> Result<Prepared, EngineError> {
     let digest = new.digest();
     let mut parts = Vec::with_capacity(new.images.len() + new.texts.len());
     let mut images = Vec::with_capacity(new.images.len());
     let mut texts = Vec::with_capacity(new.texts.len());
+    let mut thumbnails = Vec::new();
     let mut counts = TextCounts::default();
-    for image in new.images {
-        let prepared = encoder.prepare_image(&image.bytes)?;
+    for (ordinal, image) in (0..).zip(new.images) {
+        let (prepared, thumbnail) = match side {
+            0 => (encoder.prepare_image(&image.bytes)?, None),
+            side => encoder.prepare_with_thumbnail(&image.bytes, side)?,
+        };
+        thumbnails.extend(thumbnail.map(|jpeg| (PartRef::whole(Modality::Image, ordinal), jpeg)));
         parts.push(Part::Image(ImagePart {
             source: image.source,
             digest: Digest(*blake3::hash(&image.bytes).as_bytes()),
@@ -164,7 +171,7 @@ pub(crate) fn prepare(encoder: &dyn Encode, new: NewRecord) -> Result<Prepared, 
         texts.extend(pieces);
     }
     let record = Record::new(new.key, parts, new.attributes)?;
-    Ok(Prepared { record, digest, images, texts, counts, request: None })
+    Ok(Prepared { record, digest, images, thumbnails, texts, counts, request: None })
 }
 
 impl Engine {
@@ -215,7 +222,7 @@ impl Engine {
         if self.store.digest(space.collection.id, &new.key)? == Some(new.digest()) {
             return Ok(Step::Known);
         }
-        prepare(self.encoder(), new).map(|p| Step::New(Box::new(p)))
+        prepare(self.encoder(), self.thumbnail_side, new).map(|p| Step::New(Box::new(p)))
     }
 
     /// Skips the work for a request that was answered before. One that finds its content stored already
@@ -237,7 +244,7 @@ impl Engine {
         if let Some(known) = self.known(space, &id, fingerprint)? {
             return Ok(Step::Answered(answered(known.outcome, &known.note)));
         }
-        let mut prepared = prepare(self.encoder(), new)?;
+        let mut prepared = prepare(self.encoder(), self.thumbnail_side, new)?;
         let note = counts_note(prepared.counts);
         prepared.request = Some(Request { id, fingerprint, note });
         Ok(Step::New(Box::new(prepared)))
@@ -256,6 +263,7 @@ impl Engine {
                     writes.push(Write {
                         record: prepared.record,
                         digest: prepared.digest,
+                        thumbnails: prepared.thumbnails,
                         texts: prepared.counts,
                         request: prepared.request,
                     });
@@ -303,7 +311,7 @@ impl Engine {
         let mut requests = Vec::with_capacity(writes.len());
         let mutations = writes
             .into_iter()
-            .map(|Write { record, digest, texts: count, request }| {
+            .map(|Write { record, digest, thumbnails, texts: count, request }| {
                 let pairs: Vec<(PartRef, Embedding)> = record
                     .part_refs()
                     .map(|(part_ref, part)| {
@@ -318,7 +326,7 @@ impl Engine {
                 requests.push(request);
                 keys.push(record.key().clone());
                 vectors.push(pairs.iter().map(|(_, e)| e.clone()).collect());
-                Mutation::Put { record, vectors: pairs, digest, mode }
+                Mutation::Put { record, vectors: pairs, thumbnails, digest, mode }
             })
             .collect();
         let ids = requests.iter().map(|request| request.as_ref().map(|request| request.id.clone()));
@@ -385,6 +393,7 @@ fn read_counts(note: &[u8]) -> TextCounts {
 struct Write {
     record: Record,
     digest: Digest,
+    thumbnails: Vec<(PartRef, Vec<u8>)>,
     texts: TextCounts,
     request: Option<Request>,
 }

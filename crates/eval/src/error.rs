@@ -62,12 +62,6 @@ pub enum EvalError {
         /// Items searched.
         gallery: usize,
     },
-    /// Prompts that point in opposite directions.
-    #[error("the embeddings of {prompts} prompts cancel out; use fewer or other prompts for this class")]
-    Cancelled {
-        /// How many they were.
-        prompts: usize,
-    },
     /// A score that is no number.
     #[error("the score of item {position} (counted from 0) is not finite; check what it was computed from")]
     NotFinite {

@@ -29,9 +29,7 @@ pub use error::EvalError;
 pub use labels::{LABEL_DEPTHS, LabelReport, NDCG_DEPTH};
 pub use pairs::Pairs;
 pub use retrieval::{Answer, CURVE_DEPTH, Direction, Options, Outcome, Report, evaluate};
-pub use zero_shot::{
-    Accuracy, ClassCount, class_scores, classify, ensemble, pair_probability, probabilities,
-};
+pub use zero_shot::{Accuracy, ClassCount, class_scores, classify};
 
 /// A measured number, what chance gives in its place, and how sure it is.
 #[derive(Debug, Clone, Copy, PartialEq)]

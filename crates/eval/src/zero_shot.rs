@@ -1,6 +1,6 @@
-//! Classification by prompts: classes from texts, scores, probabilities and accuracy.
+//! Classification by prompts: scores and accuracy.
 //!
-//! Deliberately absent: what the prompts say, and measures of single labels (see `binary`).
+//! Deliberately absent: how prompts become classes and scores probabilities (see `zero_shot` of the core), and measures of single labels (see `binary`).
 
 use diptych_core::Embedding;
 
@@ -38,29 +38,6 @@ pub struct ClassCount {
     pub right: usize,
 }
 
-/// One embedding for a class out of those of its prompts: their mean, scaled to unit norm. All are of
-/// unit norm already, so that each prompt weighs the same (Radford et al., 2021, section 3.1.4).
-///
-/// # Errors
-/// [`EvalError`] when there are no prompts, dimensions differ, or the prompts cancel out.
-pub fn ensemble(prompts: &[Embedding]) -> Result<Embedding, EvalError> {
-    if prompts.is_empty() {
-        return Err(EvalError::Empty { side: "prompts" });
-    }
-    check_dimensions(&[("prompts", prompts)])?;
-    let mut sum = vec![0f64; prompts[0].dim()];
-    for prompt in prompts {
-        sum.iter_mut().zip(prompt.as_slice()).for_each(|(sum, &v)| *sum += f64::from(v));
-    }
-    let cancelled = EvalError::Cancelled { prompts: prompts.len() };
-    // What is left of opposite directions is rounding.
-    if sum.iter().map(|v| v * v).sum::<f64>().sqrt() < 1e-5 * prompts.len() as f64 {
-        return Err(cancelled);
-    }
-    let mean: Vec<f32> = sum.into_iter().map(|v| (v / prompts.len() as f64) as f32).collect();
-    Embedding::new(mean).map_err(|_| cancelled)
-}
-
 /// The cosine of every image with every class: one row per image.
 ///
 /// # Errors
@@ -73,26 +50,6 @@ pub fn class_scores(images: &[Embedding], classes: &[Embedding]) -> Result<Vec<V
     }
     check_dimensions(&[("classes", classes), ("images", images)])?;
     Ok(map_rows(images, classes, |_, row| row.to_vec()))
-}
-
-/// What a model makes of the cosines of one image with all classes. With a bias, as in the SigLIP
-/// family, each class is a question of its own, `sigmoid(scale * cosine + bias)`; without, they share
-/// a probability of 1, `softmax(scale * cosines)`. `scale` is the factor itself, not its logarithm.
-pub fn probabilities(cosines: &[f32], scale: f32, bias: Option<f32>) -> Vec<f64> {
-    let logit = |cosine: f32| f64::from(scale) * f64::from(cosine);
-    if let Some(bias) = bias {
-        return cosines.iter().map(|&c| sigmoid(logit(c) + f64::from(bias))).collect();
-    }
-    let highest = cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let terms: Vec<f64> = cosines.iter().map(|&c| (logit(c) - logit(highest)).exp()).collect();
-    let sum: f64 = terms.iter().sum();
-    terms.into_iter().map(|term| term / sum).collect()
-}
-
-/// The probability that something is there out of the cosines with a text that says so and with one
-/// that denies it: their softmax. A bias would cancel out.
-pub fn pair_probability(positive: f32, negative: f32, scale: f32) -> f64 {
-    sigmoid(f64::from(scale) * (f64::from(positive) - f64::from(negative)))
 }
 
 /// Measures accuracy: `scores` has one row per image with one score per class, `truth` the class of
@@ -155,26 +112,12 @@ pub fn classify(
     })
 }
 
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::random::Random;
     use crate::tests::{at, random_embeddings};
-
-    #[test]
-    fn an_ensemble_lies_in_the_middle() {
-        let middle = ensemble(&[at(10.0), at(50.0)]).unwrap();
-        assert!((middle.cosine(&at(30.0)) - 1.0).abs() < 1e-6);
-        assert!((ensemble(&[at(10.0)]).unwrap().cosine(&at(10.0)) - 1.0).abs() < 1e-6);
-        let error = ensemble(&[at(10.0), at(190.0)]).unwrap_err();
-        assert_eq!(error, EvalError::Cancelled { prompts: 2 });
-        assert_eq!(ensemble(&[]), Err(EvalError::Empty { side: "prompts" }));
-    }
 
     #[test]
     fn scores_are_cosines() {
@@ -186,19 +129,6 @@ mod tests {
         assert_eq!(class_scores(&[], &[at(0.0)]), Err(EvalError::Empty { side: "images" }));
         let wide = random_embeddings(1, 3, 1);
         assert!(matches!(class_scores(&[at(0.0)], &wide), Err(EvalError::Dimension { .. })));
-    }
-
-    #[test]
-    fn probabilities_are_a_softmax_or_sigmoids() {
-        let p = probabilities(&[0.3, 0.1], 10.0, None);
-        assert!((p[0] - 1.0 / (1.0 + (-2f64).exp())).abs() < 1e-6 && (p[0] + p[1] - 1.0).abs() < 1e-12);
-        let p = probabilities(&[0.3, 0.1], 10.0, Some(-2.0));
-        assert!((p[0] - sigmoid(1.0)).abs() < 1e-6 && (p[1] - sigmoid(-1.0)).abs() < 1e-6);
-        // No overflow at any scale.
-        assert_eq!(probabilities(&[1.0, -1.0], 1e30, None), [1.0, 0.0]);
-        assert_eq!(pair_probability(0.4, 0.4, 100.0), 0.5);
-        let both = probabilities(&[0.31, 0.24], 20.0, None);
-        assert!((pair_probability(0.31, 0.24, 20.0) - both[0]).abs() < 1e-12);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use diptych_core::Target;
 use diptych_engine::{Deletion, Rebuilt};
 use diptych_proto::v1 as wire;
 use diptych_proto::v1::collection_service_server::CollectionService;
@@ -208,6 +209,14 @@ pub(crate) async fn count_records(
 ) -> Result<wire::CountRecordsResponse, Status> {
     let collection = convert::collection_from_wire(request.collection)?;
     let filter = request.filter.map(convert::filter_from_wire).transpose()?;
-    let counted = retrieval.call(move |engine| engine.count(&collection, filter.as_ref())).await?;
-    Ok(wire::CountRecordsResponse { records: counted.records, notes: counted.notes })
+    let facets = convert::facets_from_wire(request.facets)?;
+    let (counted, facets) = retrieval
+        .call(move |engine| {
+            let filter = filter.as_ref();
+            let facets = engine.facets(&collection, &facets, filter, Target::Both)?;
+            Ok((engine.count(&collection, filter)?, facets))
+        })
+        .await?;
+    let facets = convert::facets_to_wire(facets);
+    Ok(wire::CountRecordsResponse { records: counted.records, notes: counted.notes, facets })
 }

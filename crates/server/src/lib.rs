@@ -15,6 +15,7 @@ mod health;
 mod metrics;
 mod observe;
 mod operations;
+mod queries;
 mod service;
 mod status;
 
@@ -42,8 +43,8 @@ pub use access::{
     create_key, list_keys, revoke_key,
 };
 pub use convert::{
-    attributes_from_wire, attributes_to_wire, filter_to_wire, index_to_wire, modality_from_wire,
-    modality_to_wire, plan_from_wire, schema_to_wire, time_to_wire, type_from_wire,
+    attributes_from_wire, attributes_to_wire, filter_to_wire, filter_value_from_wire, index_to_wire,
+    modality_from_wire, modality_to_wire, plan_from_wire, schema_to_wire, time_to_wire, type_from_wire,
 };
 pub use metrics::{Metrics, serve_metrics};
 

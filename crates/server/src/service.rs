@@ -13,10 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{CallOff, Caller};
-use crate::convert::Once;
+use crate::convert::{Once, SearchCall};
 use crate::observe::Observed;
 use crate::operations::Operations;
-use crate::{collections, convert, status};
+use crate::{collections, convert, queries, status};
 
 /// Items of an ingest stream that are encoded and synced together at the most.
 const INGEST_ITEMS_MAX: usize = 32;
@@ -50,7 +50,7 @@ impl Retrieval {
         &self.operations
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
         Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
             Status::resource_exhausted(
                 "the server is busy: too many requests are in work; retry after a short, growing pause",
@@ -58,15 +58,31 @@ impl Retrieval {
         })
     }
 
+    /// As [`Self::admit`], but waits for a place: for work of which a client can only have so much at a time.
+    pub(crate) async fn admit_in_turn(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.requests).acquire_owned().await;
+        place.expect("the semaphore of requests is never closed")
+    }
+
     /// Runs one engine call on a blocking thread.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Engine) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, Status> {
+        self.call_for(self.admit()?, Caller::current()?, Observed::current(), work).await
+    }
+
+    /// As [`Self::call`], on behalf of a request that this task is only a part of.
+    async fn call_for<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        caller: Caller,
+        observed: Observed,
+        work: impl FnOnce(&Engine) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, Status> {
         // Both are held for as long as the work takes, also when the client has left.
-        let held = (self.admit()?, Caller::current()?);
+        let held = (place, caller);
         let engine = Arc::clone(&self.engine);
-        let observed = Observed::current();
         let task = tokio::task::spawn_blocking(move || {
             let _held = held;
             observed.run(|| work(&engine))
@@ -80,24 +96,62 @@ impl Retrieval {
     }
 }
 
+impl Retrieval {
+    /// Answers one search on behalf of a caller.
+    pub(crate) async fn answer(
+        &self,
+        place: OwnedSemaphorePermit,
+        caller: Caller,
+        observed: Observed,
+        call: SearchCall,
+    ) -> Result<wire::SearchResponse, Status> {
+        let SearchCall { collection, query, asked } = call;
+        let work = move |engine: &Engine| {
+            let outcome = engine.search(&collection, &query)?;
+            let times = outcome.times;
+            let model = engine.encoder().model_id();
+            Ok((convert::search_to_wire(outcome, &query, asked, model), times))
+        };
+        let (response, times) = self.call_for(place, caller, observed.clone(), work).await?;
+        observed.searched(&times);
+        Ok(response)
+    }
+}
+
 #[tonic::async_trait]
 impl RetrievalService for Retrieval {
     async fn search(
         &self,
         request: Request<wire::SearchRequest>,
     ) -> Result<Response<wire::SearchResponse>, Status> {
-        let convert::SearchCall { collection, query, digest } =
-            convert::search_from_wire(request.into_inner())?;
-        let (response, times) = self
-            .call(move |engine| {
-                let outcome = engine.search(&collection, &query)?;
-                let times = outcome.times;
-                let model = engine.encoder().model_id();
-                Ok((convert::search_to_wire(outcome, &query, digest, model), times))
-            })
-            .await?;
-        Observed::current().searched(&times);
-        Ok(Response::new(response))
+        let call = convert::search_from_wire(request.into_inner())?;
+        let observed = Observed::current();
+        let answer = self.answer(self.admit()?, Caller::current()?, observed, call).await?;
+        Ok(Response::new(answer))
+    }
+
+    type BatchSearchStream = Pin<Box<dyn Stream<Item = Result<wire::BatchSearchResponse, Status>> + Send>>;
+
+    async fn batch_search(
+        &self,
+        request: Request<Streaming<wire::BatchSearchRequest>>,
+    ) -> Result<Response<Self::BatchSearchStream>, Status> {
+        let answers = queries::batch_search(self, request.into_inner())?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn replay(
+        &self,
+        request: Request<wire::ReplayRequest>,
+    ) -> Result<Response<wire::ReplayResponse>, Status> {
+        queries::replay(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn classify(
+        &self,
+        request: Request<wire::ClassifyRequest>,
+    ) -> Result<Response<wire::ClassifyResponse>, Status> {
+        queries::classify(self, request.into_inner()).await.map(Response::new)
     }
 
     type IngestStream = Pin<Box<dyn Stream<Item = Result<wire::IngestResponse, Status>> + Send>>;

@@ -45,6 +45,7 @@ fn code(error: &EngineError) -> Code {
         | EngineError::RequestReused { .. }
         | EngineError::Source { .. }
         | EngineError::Cancelled
+        | EngineError::Labels { .. }
         | EngineError::Dimension { .. } => Code::InvalidArgument,
         EngineError::NotCalibrated { .. } => Code::FailedPrecondition,
         EngineError::CollectionNotFound { .. }

@@ -81,6 +81,7 @@ pub(crate) fn check(view: &View<'_>) -> CheckReport {
     audit.records();
     audit.points();
     audit.vectors();
+    audit.thumbnails();
     audit.journal();
     audit.totals();
     audit.report
@@ -242,6 +243,28 @@ impl Audit<'_> {
             None => {
                 Err(StoreError::corrupt(format!("the {modality} vector of point {} has no record", point.0)))
             }
+        }
+    }
+
+    fn thumbnails(&mut self) {
+        for pair in self.view.scan_all(Family::Thumbnails) {
+            if let Err(e) = pair.and_then(|(key, _)| self.thumbnail(&key)) {
+                self.report.problem(e);
+            }
+        }
+    }
+
+    fn thumbnail(&self, key: &[u8]) -> Result<(), StoreError> {
+        let (id, point) = schema::parse_point_key(key)
+            .ok_or_else(|| StoreError::corrupt("a small picture lies under an invalid key"))?;
+        let owner = self.view.get(Family::Points, &schema::point_key(id, point))?;
+        match owner.map(|row| rows::decode_owner(&row, point)).transpose()? {
+            Some((_, part)) if part.modality == Modality::Image => Ok(()),
+            Some((key, part)) => Err(StoreError::corrupt(format!(
+                "the small picture of point {} belongs to '{key}' {part}, which is no image",
+                point.0
+            ))),
+            None => Err(StoreError::corrupt(format!("the small picture of point {} has no record", point.0))),
         }
     }
 

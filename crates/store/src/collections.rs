@@ -121,7 +121,7 @@ impl Store {
         self.writer.delete_collection(&self.db, id, |batch| {
             batch.delete(Family::Collections, name.as_str());
             batch.delete(Family::Meta, schema::stats_key(id));
-            for family in [Family::Records, Family::Points, Family::Vectors] {
+            for family in [Family::Records, Family::Points, Family::Vectors, Family::Thumbnails] {
                 batch.delete_range(family, &from, &until);
             }
             let next = schema::encode_next_collection(collections.next);

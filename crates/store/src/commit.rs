@@ -94,7 +94,7 @@ impl Writer {
         mutations: Vec<Mutation>,
         once: Once,
     ) -> Result<Vec<Applied>, StoreError> {
-        let bytes = mutations.iter().map(Mutation::vector_bytes).sum();
+        let bytes = mutations.iter().map(Mutation::content_bytes).sum();
         let ticket = Arc::new(Ticket { collection, mutations, once, bytes, answer: Mutex::default() });
         let mut queue = hold(&self.queue);
         queue.waiting.push_back(Arc::clone(&ticket));
@@ -280,7 +280,13 @@ mod tests {
         let record = Record::new(key, vec![Part::Text(text)], Attributes::new()).expect("valid record");
         let part = PartRef::whole(Modality::Text, 0);
         let vectors = vec![(part, Embedding::new(vec![1.0]).expect("valid vector"))];
-        vec![Mutation::Put { record, vectors, digest: Digest([0; 32]), mode: PutMode::Upsert }]
+        vec![Mutation::Put {
+            record,
+            vectors,
+            thumbnails: Vec::new(),
+            digest: Digest([0; 32]),
+            mode: PutMode::Upsert,
+        }]
     }
 
     fn store(dir: &std::path::Path) -> (Db, Writer) {

@@ -269,6 +269,12 @@ fn family_options(family: Family, cache: &Cache) -> Options {
             options.set_write_buffer_size(32 * MIB);
             options.set_max_write_buffer_number(4);
         }
+        Family::Thumbnails => {
+            // JPEG files do not compress, and are read one by one.
+            options.set_compression_type(DBCompressionType::None);
+            table.set_block_size(16 << 10);
+            options.set_write_buffer_size(32 * MIB);
+        }
         Family::Meta | Family::Collections => {
             options.set_compression_type(DBCompressionType::None);
             options.set_write_buffer_size(4 * MIB);

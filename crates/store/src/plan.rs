@@ -102,8 +102,10 @@ impl<'a, 'r> Plan<'a, 'r> {
 
     fn apply_one(&mut self, collection: u32, mutation: &Mutation) -> Applied {
         match mutation {
-            Mutation::Put { record, vectors, digest, mode } => {
-                self.put(collection, record, vectors, *digest, *mode)
+            Mutation::Put { record, vectors, thumbnails, digest, mode } => {
+                let applied = self.put(collection, record, vectors, *digest, *mode);
+                self.put_thumbnails(collection, thumbnails, &applied.added);
+                applied
             }
             Mutation::Update { record, digest, seq } => self.update(collection, record, *digest, *seq),
             Mutation::Delete { key } => self.delete(collection, key),
@@ -181,6 +183,20 @@ impl<'a, 'r> Plan<'a, 'r> {
         Applied { seq: Some(seq), added, removed, ..Applied::nothing(outcome) }
     }
 
+    /// Keeps the small pictures of those parts that have been added.
+    fn put_thumbnails(
+        &mut self,
+        collection: u32,
+        thumbnails: &[(PartRef, Vec<u8>)],
+        added: &[(PartRef, PointId)],
+    ) {
+        for (part, jpeg) in thumbnails {
+            if let Some((_, point)) = added.iter().find(|(of, _)| of == part) {
+                self.batch.put(Family::Thumbnails, schema::point_key(collection, *point), jpeg);
+            }
+        }
+    }
+
     /// Writes a record with its points as they are.
     fn update(&mut self, collection: u32, record: &Record, digest: Digest, seq: u64) -> Applied {
         let key = record.key();
@@ -217,6 +233,9 @@ impl<'a, 'r> Plan<'a, 'r> {
         for &(part, point) in &head.points {
             self.batch.delete(Family::Points, schema::point_key(collection, point));
             self.batch.delete(Family::Vectors, schema::vector_key(collection, part.modality, point));
+            if part.modality == Modality::Image {
+                self.batch.delete(Family::Thumbnails, schema::point_key(collection, point));
+            }
         }
         self.count(collection, &head, u64::wrapping_sub);
         Some(head.points)

@@ -15,6 +15,7 @@
 //! | records | collection u32, key | row |
 //! | points | collection u32, point u64 | row |
 //! | vectors | collection u32, modality u8, point u64 | f32 little-endian, `dim` of them |
+//! | thumbnails | collection u32, point u64 | JPEG file |
 //! | journal | seq u64 | row |
 
 use diptych_core::{Embedding, Key, Modality, PointId};
@@ -32,12 +33,20 @@ pub(crate) enum Family {
     Records,
     Points,
     Vectors,
+    Thumbnails,
     Journal,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Meta, Self::Collections, Self::Records, Self::Points, Self::Vectors, Self::Journal];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Meta,
+        Self::Collections,
+        Self::Records,
+        Self::Points,
+        Self::Vectors,
+        Self::Thumbnails,
+        Self::Journal,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -46,6 +55,7 @@ impl Family {
             Self::Records => "records",
             Self::Points => "points",
             Self::Vectors => "vectors",
+            Self::Thumbnails => "thumbnails",
             Self::Journal => "journal",
         }
     }

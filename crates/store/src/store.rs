@@ -128,7 +128,7 @@ impl Store {
                 reason,
             })?;
         }
-        let bytes = mutations.iter().map(Mutation::vector_bytes).sum();
+        let bytes = mutations.iter().map(Mutation::content_bytes).sum();
         if bytes > CALL_BYTES_MAX {
             return Err(StoreError::TooMuch { what: "bytes of vectors", found: bytes, max: CALL_BYTES_MAX });
         }
@@ -243,6 +243,32 @@ impl Store {
             .zip(points)
             .map(|(row, &point)| row.map(|bytes| schema::decode_vector(&bytes, dim, point)).transpose())
             .collect()
+    }
+
+    /// The small pictures of images, as JPEG files; `None` for those that have none.
+    ///
+    /// # Errors
+    /// A failure to read.
+    pub fn thumbnails(
+        &self,
+        collection: u32,
+        points: &[PointId],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let keys: Vec<[u8; 12]> = points.iter().map(|&point| schema::point_key(collection, point)).collect();
+        self.db.get_many(Family::Thumbnails, &keys)
+    }
+
+    /// Whether no record of a collection has changed after `seq`.
+    ///
+    /// # Errors
+    /// A failure to read.
+    pub fn unchanged_since(&self, collection: u32, seq: u64) -> Result<bool, StoreError> {
+        for entry in self.journal(seq) {
+            if entry?.collection == collection {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The vectors of one record, in the order of its parts; `None` when there is no such record.

@@ -48,7 +48,13 @@ fn record(name: &str) -> Record {
 fn put(name: &str) -> Mutation {
     let vector = Embedding::new(vec![0.6, 0.8]).expect("valid vector");
     let vectors = vec![(IMAGE, vector.clone()), (TEXT, vector)];
-    Mutation::Put { record: record(name), vectors, digest: Digest([2; 32]), mode: PutMode::Upsert }
+    Mutation::Put {
+        record: record(name),
+        vectors,
+        thumbnails: Vec::new(),
+        digest: Digest([2; 32]),
+        mode: PutMode::Upsert,
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -105,7 +111,7 @@ fn the_bytes_of_format_version_1_stay_as_they_are() {
     assert_eq!(hex(&schema::encode_vector(&vector)), "00000000000080bf");
     assert_eq!(
         Family::ALL.map(Family::name),
-        ["meta", "collections", "records", "points", "vectors", "journal"]
+        ["meta", "collections", "records", "points", "vectors", "thumbnails", "journal"]
     );
 }
 
@@ -267,7 +273,15 @@ type Damage = fn(&mut Batch<'_>);
 
 #[test]
 fn the_audit_finds_whatever_disagrees() {
-    let damages: [(Damage, &str); 12] = [
+    let damages: [(Damage, &str); 14] = [
+        (
+            |b| b.put(Family::Thumbnails, schema::point_key(1, PointId(9)), b"jpeg"),
+            "the small picture of point 9 has no record",
+        ),
+        (
+            |b| b.put(Family::Thumbnails, schema::point_key(1, PointId(0)), b"jpeg"),
+            "the small picture of point 0 belongs to 'a' text:0, which is no image",
+        ),
         (
             |b| b.delete(Family::Vectors, schema::vector_key(1, Modality::Image, PointId(1))),
             "has 3 vectors for 4 parts",

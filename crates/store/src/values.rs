@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use diptych_core::limits::THUMBNAIL_BYTES_MAX;
 use diptych_core::{
-    AttributeSchema, CollectionName, Digest, Embedding, Key, ModelId, PartRef, PointId, Record, RequestId,
-    Time,
+    AttributeSchema, CollectionName, Digest, Embedding, Key, Modality, ModelId, PartRef, PointId, Record,
+    RequestId, Time,
 };
 
 /// A set of records whose vectors all come from one model.
@@ -58,6 +59,8 @@ pub enum Mutation {
         record: Record,
         /// One unit vector for each part, in any order.
         vectors: Vec<(PartRef, Embedding)>,
+        /// Small pictures of its images, as JPEG files, where there are any; in any order.
+        thumbnails: Vec<(PartRef, Vec<u8>)>,
         /// Digest over everything that decides the record and its vectors. A record whose digest is
         /// already stored is left alone, so that a repeated ingestion costs nothing.
         digest: Digest,
@@ -92,7 +95,7 @@ impl Mutation {
 
     /// A put must bring exactly one vector of the right dimension for each part.
     pub(crate) fn check(&self, dim: u32) -> Result<(), String> {
-        let Self::Put { record, vectors, .. } = self else { return Ok(()) };
+        let Self::Put { record, vectors, thumbnails, .. } = self else { return Ok(()) };
         let wanted: BTreeSet<PartRef> = record.part_refs().map(|(part, _)| part).collect();
         let mut given = BTreeSet::new();
         for (part, embedding) in vectors {
@@ -111,16 +114,30 @@ impl Mutation {
                 ));
             }
         }
+        for (part, jpeg) in thumbnails {
+            if part.modality != Modality::Image || !wanted.contains(part) {
+                return Err(format!("there is a small picture for {part}, which is no image of the record"));
+            }
+            if jpeg.len() > THUMBNAIL_BYTES_MAX {
+                return Err(format!(
+                    "the small picture of {part} has {} bytes, more than {THUMBNAIL_BYTES_MAX}; make it smaller",
+                    jpeg.len()
+                ));
+            }
+        }
         match wanted.difference(&given).next() {
             Some(part) => Err(format!("there is no vector for {part}; send one for each part")),
             None => Ok(()),
         }
     }
 
-    /// Bytes of all its vectors.
-    pub(crate) fn vector_bytes(&self) -> usize {
+    /// Bytes of all its vectors and small pictures.
+    pub(crate) fn content_bytes(&self) -> usize {
         match self {
-            Self::Put { vectors, .. } => vectors.iter().map(|(_, embedding)| embedding.dim() * 4).sum(),
+            Self::Put { vectors, thumbnails, .. } => {
+                let vectors: usize = vectors.iter().map(|(_, embedding)| embedding.dim() * 4).sum();
+                vectors + thumbnails.iter().map(|(_, jpeg)| jpeg.len()).sum::<usize>()
+            }
             Self::Update { .. } | Self::Delete { .. } => 0,
         }
     }

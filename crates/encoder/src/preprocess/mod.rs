@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::decode::{Decoded, Samples, Wanted, decode_samples};
 use crate::resize::{Axis, Filter, Sample, resize};
+use crate::thumbnail::thumbnail_of;
 use geometry::{CropRounding, Resize, Window};
 
 pub use hf::{PREPROCESSOR_FILE, PROCESSOR_FILE, ProcessorFamily};
@@ -138,9 +139,25 @@ impl Preprocessing {
     /// # Errors
     /// [`EncodeError::Image`] or [`EncodeError::ImageTooLarge`].
     pub fn prepare(&self, bytes: &[u8]) -> Result<PreparedImage, EncodeError> {
+        self.prepare_decoded(&self.decode(bytes)?)
+    }
+
+    /// As [`Self::prepare`], with a small picture of the whole image, from one decoding.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_with_thumbnail(
+        &self,
+        bytes: &[u8],
+        side: u32,
+    ) -> Result<(PreparedImage, Option<Vec<u8>>), EncodeError> {
         let decoded = self.decode(bytes)?;
+        Ok((self.prepare_decoded(&decoded)?, Some(thumbnail_of(&decoded, side)?)))
+    }
+
+    fn prepare_decoded(&self, decoded: &Decoded) -> Result<PreparedImage, EncodeError> {
         self.check_shape(decoded.width, decoded.height)?;
-        let values = self.normalize(&self.crop(&decoded)).into_boxed_slice();
+        let values = self.normalize(&self.crop(decoded)).into_boxed_slice();
         Ok(PreparedImage { values, width: decoded.width, height: decoded.height })
     }
 

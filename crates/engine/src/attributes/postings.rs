@@ -10,7 +10,7 @@ use std::sync::Arc;
 use diptych_core::limits::FILTER_PREFIX_BYTES_MAX;
 
 use diptych_core::{
-    AttributeValue, Attributes, Comparison, Condition, FilterValue, Number, PartRef, PointId, Time,
+    AttributeValue, Attributes, Comparison, Condition, FilterValue, Modality, Number, PartRef, PointId, Time,
 };
 use diptych_index::PointSet;
 
@@ -24,7 +24,7 @@ const NAMES_LISTED: usize = 20;
 
 /// A value as it is looked up. Ordered by kind, numbers by value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Term {
+pub(super) enum Term {
     Bool(bool),
     Number(Number),
     Time(Time),
@@ -49,6 +49,17 @@ impl Term {
             FilterValue::Bool(value) => Self::Bool(*value),
             FilterValue::Time(time) => Self::Time(*time),
         }
+    }
+
+    /// The value itself; `None` for a text of which only the beginning is kept.
+    pub(super) fn value(&self) -> Option<FilterValue> {
+        Some(match self {
+            Self::Bool(value) => FilterValue::Bool(*value),
+            Self::Number(value) => FilterValue::Number(*value),
+            Self::Time(value) => FilterValue::Time(*value),
+            Self::Text(text) => FilterValue::Text(text.to_string()),
+            Self::LongText(..) => return None,
+        })
     }
 
     /// How its text begins, if it is one.
@@ -126,16 +137,16 @@ impl Kind {
 }
 
 /// Points by modality.
-type Sides = [Points; 2];
+pub(super) type Sides = [Points; 2];
 
 /// The points of one attribute.
 #[derive(Debug, Default)]
-struct Attribute {
-    any: Sides,
+pub(super) struct Attribute {
+    pub(super) any: Sides,
     /// Of single values.
-    values: BTreeMap<Term, Sides>,
+    pub(super) values: BTreeMap<Term, Sides>,
     /// Of lists, by member.
-    members: BTreeMap<Term, Sides>,
+    pub(super) members: BTreeMap<Term, Sides>,
     /// Points by [`Kind`] of the value.
     kinds: [usize; 5],
 }
@@ -148,6 +159,10 @@ type Owned = Arc<[(Arc<str>, Held)]>;
 pub(super) struct Postings {
     attributes: BTreeMap<Arc<str>, Attribute>,
     all: [PointSet; 2],
+    /// The first point of each record, by modality.
+    pub(super) leads: [PointSet; 2],
+    /// The first text of each record that has no image.
+    pub(super) only_text: PointSet,
     owned: HashMap<PointId, Owned>,
     /// Points whose removal came before their addition: writers may overtake each other here.
     gone: HashSet<PointId>,
@@ -168,14 +183,26 @@ impl Postings {
     /// Adds the points of a record with these attributes.
     pub(super) fn add(&mut self, attributes: &Attributes, points: &[(PartRef, PointId)]) {
         let owned = self.own(attributes);
+        let [image, text] = Modality::ALL.map(|side| {
+            points.iter().filter(|(part, _)| part.modality == side).min_by_key(|(part, _)| *part)
+        });
         for &(part, point) in points {
-            self.add_point(part, point, &owned);
+            if !self.add_point(part, point, &owned) {
+                continue;
+            }
+            if [image, text].contains(&Some(&(part, point))) {
+                self.leads[part.modality as usize].insert(point.0);
+                if image.is_none() {
+                    self.only_text.insert(point.0);
+                }
+            }
         }
     }
 
-    fn add_point(&mut self, part: PartRef, point: PointId, owned: &Owned) {
+    /// Returns whether the point is there now: it may have been removed already.
+    fn add_point(&mut self, part: PartRef, point: PointId, owned: &Owned) -> bool {
         if self.gone.remove(&point) {
-            return;
+            return false;
         }
         let side = part.modality as usize;
         self.all[side].insert(point.0);
@@ -193,6 +220,11 @@ impl Postings {
             }
         }
         self.owned.insert(point, Arc::clone(owned));
+        true
+    }
+
+    pub(super) fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.get(name)
     }
 
     /// Removes a point, or remembers that it must not be added.
@@ -203,6 +235,8 @@ impl Postings {
         };
         let side = part.modality as usize;
         self.all[side].remove(point.0);
+        self.leads[side].remove(point.0);
+        self.only_text.remove(point.0);
         for (name, held) in owned.iter() {
             let Some(attribute) = self.attributes.get_mut(name) else { continue };
             attribute.any[side].remove(point.0);
@@ -377,6 +411,7 @@ impl Postings {
         self.attributes.is_empty()
             && self.owned.is_empty()
             && self.gone.is_empty()
-            && self.all.iter().all(PointSet::is_empty)
+            && self.all.iter().chain(&self.leads).all(PointSet::is_empty)
+            && self.only_text.is_empty()
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use diptych_core::limits::EF_MAX;
-use diptych_core::{Embedding, Hit, Key, PartRef, PointId};
+use diptych_core::{Embedding, Hit, Key, Modality, PartRef, PointId};
 use diptych_index::{Answer, Neighbor, Plan, PointSet, Search, default_ef};
 
 use super::shape::Candidate;
@@ -156,7 +156,9 @@ impl Engine {
                 _ => None,
             };
             let worth = f64::from(hit.score);
-            let found = Found { hit, relevance, term_scores, record: stored.record };
+            let image = shown_by(&hit, &stored.points);
+            let record = stored.record;
+            let found = Found { hit, relevance, term_scores, record, image, thumbnail: None };
             candidates.push(Candidate { found, worth, embedding });
         }
         Ok(candidates)
@@ -179,6 +181,12 @@ impl Engine {
         hits.sort_by(|a, b| b.hit.score.total_cmp(&a.hit.score).then_with(|| a.hit.key.cmp(&b.hit.key)));
         Ok(hits)
     }
+}
+
+/// The image that shows a hit: itself, else the first one of its record.
+fn shown_by(hit: &Hit, points: &[(PartRef, PointId)]) -> Option<PointId> {
+    let images = points.iter().filter(|(part, _)| part.modality == Modality::Image);
+    images.min_by_key(|(part, _)| (*part != hit.part, *part)).map(|(_, point)| *point)
 }
 
 /// The better of two parts of one record; the earlier part when they score the same.

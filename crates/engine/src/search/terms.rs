@@ -41,9 +41,10 @@ impl Terms {
 
 impl Engine {
     /// The vectors of all terms.
-    pub(super) fn embed_terms(&self, space: &Space, terms: &[Term]) -> Result<Terms, EngineError> {
+    pub(super) fn embed_terms(&self, space: &Arc<Space>, terms: &[Term]) -> Result<Terms, EngineError> {
         let mut truncated_tokens = 0;
         let embed = |term: &Term| {
+            let space = || Ok(Arc::clone(space));
             let (kind, embedding, truncated) = self.embed_source(space, term.source())?;
             truncated_tokens += truncated;
             Ok(Embedded { kind, embedding, weight: term.weight() })
@@ -52,10 +53,11 @@ impl Engine {
         Ok(Terms { all, truncated_tokens })
     }
 
-    /// A source as a vector, with the tokens of it that the model does not see.
-    fn embed_source(
+    /// A source as a vector, with the tokens of it that the model does not see. `space` is asked for the
+    /// collection of a stored record.
+    pub(crate) fn embed_source(
         &self,
-        space: &Space,
+        space: impl FnOnce() -> Result<Arc<Space>, EngineError>,
         source: &QuerySource,
     ) -> Result<(QueryKind, Embedding, u32), EngineError> {
         Ok(match source {
@@ -69,11 +71,12 @@ impl Engine {
                 (QueryKind::Image, embeddings.pop().expect("one embedding for one input"), 0)
             }
             QuerySource::Key { key, part } => {
-                let stored = self.stored_embedding(space, key, *part)?;
+                let space = space()?;
+                let stored = self.stored_embedding(&space, key, *part)?;
                 (stored.part.modality.into(), stored.embedding, 0)
             }
             QuerySource::Vector(values) => {
-                let (expected, found) = (space.collection.dim as usize, values.len());
+                let (expected, found) = (self.encoder().dim(), values.len());
                 if found != expected {
                     return Err(EngineError::Dimension { expected, found });
                 }

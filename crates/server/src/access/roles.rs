@@ -83,6 +83,9 @@ const SCHEMA: Rule = Rule { role: Role::Read, access: Access::Schema, streams: t
 /// Every RPC of the server.
 pub(crate) const RULES: &[(&str, Rule)] = &[
     ("/diptych.v1.RetrievalService/Search", data(Role::Read)),
+    ("/diptych.v1.RetrievalService/BatchSearch", stream(data(Role::Read))),
+    ("/diptych.v1.RetrievalService/Replay", data(Role::Read)),
+    ("/diptych.v1.RetrievalService/Classify", data(Role::Read)),
     ("/diptych.v1.RetrievalService/Ingest", stream(data(Role::Write))),
     ("/diptych.v1.RetrievalService/GetRecord", data(Role::Read)),
     ("/diptych.v1.RetrievalService/ListRecords", data(Role::Read)),

@@ -11,6 +11,7 @@ use diptych_proto::v1::retrieval_service_server::RetrievalService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::Caller;
+use crate::convert::replayed;
 
 /// A service behind the question whether the key is for the collection.
 pub(crate) struct Scoped<S>(pub(crate) S);
@@ -33,6 +34,7 @@ macro_rules! names_collection {
 
 names_collection!(
     SearchRequest,
+    ClassifyRequest,
     GetRecordRequest,
     ListRecordsRequest,
     DeleteRecordRequest,
@@ -64,6 +66,12 @@ macro_rules! names_none {
     };
 }
 
+impl Names for wire::ReplayRequest {
+    fn collection(&self) -> Option<&str> {
+        replayed(self).map(|request| request.collection.as_str())
+    }
+}
+
 names_none!(EmbedRequest, StatsRequest, ListCollectionsRequest, ListOperationsRequest);
 
 /// Asks, lets the service answer, and counts the records of the answer.
@@ -89,6 +97,32 @@ impl<S: RetrievalService> RetrievalService for Scoped<S> {
         request: Request<wire::SearchRequest>,
     ) -> Result<Response<wire::SearchResponse>, Status> {
         through(request, async |request| self.0.search(request).await, |answer| answer.hits.len()).await
+    }
+
+    type BatchSearchStream = S::BatchSearchStream;
+
+    /// Each search names its own collection: each is asked for, and counted, where it is read.
+    async fn batch_search(
+        &self,
+        request: Request<Streaming<wire::BatchSearchRequest>>,
+    ) -> Result<Response<Self::BatchSearchStream>, Status> {
+        Caller::current()?.in_time()?;
+        self.0.batch_search(request).await
+    }
+
+    async fn replay(
+        &self,
+        request: Request<wire::ReplayRequest>,
+    ) -> Result<Response<wire::ReplayResponse>, Status> {
+        let hits = |answer: &wire::ReplayResponse| answer.response.as_ref().map_or(0, |r| r.hits.len());
+        through(request, async |request| self.0.replay(request).await, hits).await
+    }
+
+    async fn classify(
+        &self,
+        request: Request<wire::ClassifyRequest>,
+    ) -> Result<Response<wire::ClassifyResponse>, Status> {
+        through(request, async |request| self.0.classify(request).await, |_| 0).await
     }
 
     type IngestStream = S::IngestStream;

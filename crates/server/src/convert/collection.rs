@@ -1,4 +1,4 @@
-//! Collections, their schemas and what is asked of records beside searching: masks, changes, times.
+//! Collections, their schemas and what is asked of records beside searching: changes, times.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -9,6 +9,7 @@ use diptych_proto::v1 as wire;
 use diptych_proto::{FieldMask, Timestamp};
 use tonic::Status;
 
+use super::mask::attribute_path;
 use super::record::attribute_from_wire;
 use super::{key_from_wire, refused};
 
@@ -94,76 +95,6 @@ pub(crate) fn collection_token_from_wire(token: String) -> Result<Option<Collect
     })
 }
 
-/// What of a record is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReadMask {
-    key: bool,
-    parts: bool,
-    seq: bool,
-    attributes: Wanted,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
-    All,
-    Named(Vec<String>),
-}
-
-impl ReadMask {
-    /// Removes what is not wanted.
-    pub(crate) fn apply(&self, mut record: wire::Record) -> wire::Record {
-        if !self.key {
-            record.key.clear();
-        }
-        if !self.parts {
-            record.parts.clear();
-        }
-        if !self.seq {
-            record.seq = 0;
-        }
-        if let Wanted::Named(names) = &self.attributes {
-            record.attributes.retain(|name, _| names.contains(name));
-        }
-        record
-    }
-}
-
-/// A mask of a record's fields; none is for all.
-pub(crate) fn read_mask_from_wire(mask: Option<FieldMask>) -> Result<ReadMask, Status> {
-    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
-    if paths.is_empty() || paths.iter().any(|path| path == "*") {
-        return Ok(ReadMask { key: true, parts: true, seq: true, attributes: Wanted::All });
-    }
-    let mut found = ReadMask { key: false, parts: false, seq: false, attributes: Wanted::Named(Vec::new()) };
-    for path in paths {
-        match path.as_str() {
-            "key" => found.key = true,
-            "parts" => found.parts = true,
-            "seq" => found.seq = true,
-            "attributes" => found.attributes = Wanted::All,
-            _ => match (attribute_path(&path), &mut found.attributes) {
-                (Some(name), Wanted::Named(names)) => names.push(name),
-                (Some(_), Wanted::All) => {}
-                (None, _) => {
-                    return Err(Status::invalid_argument(format!(
-                        "read_mask: a record has no field '{}'; use key, parts, attributes, attributes.NAME and seq",
-                        path.chars().take(64).collect::<String>()
-                    )));
-                }
-            },
-        }
-    }
-    Ok(found)
-}
-
-/// The name in `attributes.NAME`. All behind the point is the name; backquotes around it are left out.
-fn attribute_path(path: &str) -> Option<String> {
-    let name = path.strip_prefix("attributes.")?;
-    let quoted = name.strip_prefix('`').and_then(|name| name.strip_suffix('`'));
-    let name = quoted.unwrap_or(name);
-    (!name.is_empty()).then(|| name.to_owned())
-}
-
 /// The record to update, and how its attributes change.
 pub(crate) fn update_from_wire(
     record: Option<wire::Record>,
@@ -229,22 +160,6 @@ mod tests {
         let value = wire::AttributeValue { value: Some(wire::attribute_value::Value::IntegerValue(1)) };
         let attributes = names.iter().map(|&name| (name.to_owned(), value.clone())).collect();
         wire::Record { key: "k".into(), attributes, parts: vec![wire::Part::default()], seq: 7 }
-    }
-
-    #[test]
-    fn a_read_mask_takes_away_what_it_does_not_name() {
-        let masked = |paths| read_mask_from_wire(paths).unwrap().apply(record(&["a.b", "c"]));
-        assert_eq!(masked(None), record(&["a.b", "c"]));
-        assert_eq!(masked(mask(&["*"])), record(&["a.b", "c"]));
-        let found = masked(mask(&["attributes.a.b", "seq"]));
-        assert_eq!((found.key.as_str(), found.parts.len(), found.seq), ("", 0, 7));
-        assert_eq!(found.attributes.keys().collect::<Vec<_>>(), ["a.b"]);
-        assert_eq!(masked(mask(&["attributes.`a.b`"])).attributes.len(), 1);
-        assert_eq!(masked(mask(&["attributes.c", "attributes"])).attributes.len(), 2);
-        for wrong in ["vectors", "attributes.", "parts.text"] {
-            let said = read_mask_from_wire(mask(&[wrong])).unwrap_err().message().to_owned();
-            assert!(said.contains(wrong) && said.contains("attributes.NAME"), "{said}");
-        }
     }
 
     #[test]

@@ -21,11 +21,11 @@ fn condition_from_wire(filter: wire::Filter) -> Result<Condition, Status> {
     Ok(match filter.condition.ok_or_else(|| Status::invalid_argument(unset))? {
         Wire::Compare(wire::AttributeComparison { attribute, operator, value }) => Condition::Compare {
             comparison: comparison_from_wire(operator, &attribute)?,
-            value: value_from_wire(value.unwrap_or_default(), &attribute)?,
+            value: filter_value_from_wire(value.unwrap_or_default(), &attribute)?,
             attribute,
         },
         Wire::OneOf(wire::AttributeIn { attribute, values }) => {
-            let values = values.into_iter().map(|value| value_from_wire(value, &attribute));
+            let values = values.into_iter().map(|value| filter_value_from_wire(value, &attribute));
             Condition::In { values: values.collect::<Result<_, _>>()?, attribute }
         }
         Wire::Has(wire::AttributeHas { attribute, text }) => Condition::Has { attribute, text },
@@ -55,7 +55,11 @@ fn comparison_from_wire(operator: i32, attribute: &str) -> Result<Comparison, St
     }
 }
 
-fn value_from_wire(value: wire::FilterValue, attribute: &str) -> Result<FilterValue, Status> {
+/// What an attribute is compared with, of the wire.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` naming an attribute whose value is not set.
+pub fn filter_value_from_wire(value: wire::FilterValue, attribute: &str) -> Result<FilterValue, Status> {
     use wire::filter_value::Value;
     match value.value {
         Some(Value::StringValue(text)) => Ok(FilterValue::Text(text)),
@@ -116,7 +120,7 @@ fn comparison_to_wire(comparison: Comparison) -> wire::ComparisonOperator {
     }
 }
 
-fn value_to_wire(value: &FilterValue) -> wire::FilterValue {
+pub(super) fn value_to_wire(value: &FilterValue) -> wire::FilterValue {
     use wire::filter_value::Value;
     let value = match value {
         FilterValue::Text(text) => Value::StringValue(text.clone()),

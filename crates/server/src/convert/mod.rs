@@ -1,7 +1,10 @@
 //! Wire to core and back, all of it: a file for each kind of message, names and small values here.
 
+mod classify;
 mod collection;
+mod facet;
 mod filter;
+mod mask;
 mod record;
 mod search;
 mod stats;
@@ -11,17 +14,20 @@ use diptych_engine::EngineError;
 use diptych_proto::v1 as wire;
 use tonic::Status;
 
+pub(crate) use classify::{ClassifyCall, classified_to_wire, classify_from_wire};
 pub(crate) use collection::{
-    changed_to_wire, collection_to_wire, collection_token_from_wire, read_mask_from_wire,
-    request_id_from_wire, schema_from_wire, update_from_wire,
+    changed_to_wire, collection_to_wire, collection_token_from_wire, request_id_from_wire, schema_from_wire,
+    update_from_wire,
 };
 pub use collection::{schema_to_wire, time_to_wire, type_from_wire};
+pub(crate) use facet::{facets_from_wire, facets_to_wire};
 pub(crate) use filter::filter_from_wire;
-pub use filter::filter_to_wire;
+pub use filter::{filter_to_wire, filter_value_from_wire};
+pub(crate) use mask::read_mask_from_wire;
 pub(crate) use record::{Once, ingest_error, ingest_from_wire, record_to_wire, written_to_wire};
 pub use record::{attributes_from_wire, attributes_to_wire};
 pub use search::plan_from_wire;
-pub(crate) use search::{SearchCall, search_from_wire, search_to_wire};
+pub(crate) use search::{SearchCall, replay_from_wire, replayed, search_from_wire, search_to_wire};
 pub use stats::index_to_wire;
 pub(crate) use stats::overview_to_wire;
 

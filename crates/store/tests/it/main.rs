@@ -96,7 +96,7 @@ impl Content {
     pub(crate) fn put(self, name: &str, mode: PutMode) -> Mutation {
         let record = self.record(name);
         let vectors = record.part_refs().map(|(part, _)| (part, self.vector(name, part))).collect();
-        Mutation::Put { record, vectors, digest: self.digest(), mode }
+        Mutation::Put { record, vectors, thumbnails: Vec::new(), digest: self.digest(), mode }
     }
 
     pub(crate) fn upsert(self, name: &str) -> Mutation {

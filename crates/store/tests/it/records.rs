@@ -34,6 +34,7 @@ fn every_kind_of_value_comes_back_as_it_went_in() {
     let put = Mutation::Put {
         record: record.clone(),
         vectors: given,
+        thumbnails: Vec::new(),
         digest: Digest([0xff; 32]),
         mode: PutMode::InsertOnly,
     };
@@ -71,6 +72,7 @@ fn a_long_text_has_a_point_per_chunk_and_comes_back_whole() {
     let put = |record: &Record, digest, vectors: &[(PartRef, Embedding)]| Mutation::Put {
         record: record.clone(),
         vectors: vectors.to_vec(),
+        thumbnails: Vec::new(),
         digest: Digest([digest; 32]),
         mode: PutMode::Upsert,
     };
@@ -191,9 +193,11 @@ fn a_call_with_a_wrong_vector_writes_nothing_at_all() {
     let store = open(dir.path());
     let id = collection(&store).id;
     let spoil = |change: fn(&mut Vec<(diptych_core::PartRef, diptych_core::Embedding)>)| {
-        let Mutation::Put { record, mut vectors, digest, mode } = content(1).upsert("bad") else { panic!() };
+        let Mutation::Put { record, mut vectors, thumbnails, digest, mode } = content(1).upsert("bad") else {
+            panic!()
+        };
         change(&mut vectors);
-        Mutation::Put { record, vectors, digest, mode }
+        Mutation::Put { record, vectors, thumbnails, digest, mode }
     };
     let cases: [(Mutation, &str); 4] = [
         (spoil(|v| drop(v.pop())), "there is no vector for text:0"),
