@@ -2,11 +2,11 @@
 //! that is about to stop says NOT_SERVING before it takes no more connections.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diptych_engine::{Engine, EngineError, Urgency};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -19,6 +19,9 @@ const PROBE_IMAGE: &[u8] = b"P3 1 1 255 128 128 128\n";
 const PROBE_TEXT: &str = "a";
 /// How long an answer stands, so that probes cannot crowd out work.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long a good answer is given while a new probe runs: under load that waits for its turn at the model, and
+/// whoever asks for health has little patience. A model that hangs is noticed when this is over.
+const STALE: Duration = Duration::from_secs(10);
 /// How often a watcher's status is taken anew.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -27,7 +30,8 @@ const SERVICES: [&str; 4] =
 
 /// `stopping` turns true when the server is about to stop.
 pub(crate) fn service(engine: Arc<Engine>, stopping: watch::Receiver<bool>) -> HealthServer<InferenceHealth> {
-    HealthServer::new(InferenceHealth { state: Arc::new(State { engine, stopping, last: Mutex::new(None) }) })
+    let (last, probing) = (Mutex::default(), Arc::default());
+    HealthServer::new(InferenceHealth { state: Arc::new(State { engine, stopping, last, probing }) })
 }
 
 pub(crate) struct InferenceHealth {
@@ -38,6 +42,8 @@ struct State {
     engine: Arc<Engine>,
     stopping: watch::Receiver<bool>,
     last: Mutex<Option<(Instant, ServingStatus)>>,
+    /// Held by the one probe that runs.
+    probing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl State {
@@ -45,13 +51,32 @@ impl State {
         if *self.stopping.borrow() {
             return ServingStatus::NotServing;
         }
-        // Held across the probe on purpose: those who ask meanwhile wait for its answer.
-        let mut last = self.last.lock().await;
-        if let Some((at, status)) = *last
-            && at.elapsed() < FRESH
-        {
-            return status;
+        match self.known() {
+            Some((age, status)) if age < FRESH => status,
+            Some((age, ServingStatus::Serving)) if age < STALE => {
+                if let Ok(turn) = Arc::clone(&self.probing).try_lock_owned() {
+                    tokio::spawn(Arc::clone(self).probe(turn));
+                }
+                ServingStatus::Serving
+            }
+            _ => {
+                // Those who ask meanwhile wait for the same answer.
+                let turn = Arc::clone(&self.probing).lock_owned().await;
+                match self.known() {
+                    Some((age, status)) if age < FRESH => status,
+                    _ => Arc::clone(self).probe(turn).await,
+                }
+            }
         }
+    }
+
+    /// The last answer and its age.
+    fn known(&self) -> Option<(Duration, ServingStatus)> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map(|(at, status)| (at.elapsed(), status))
+    }
+
+    async fn probe(self: Arc<Self>, _turn: OwnedMutexGuard<()>) -> ServingStatus {
         let engine = Arc::clone(&self.engine);
         let status = match tokio::task::spawn_blocking(move || probe(&engine)).await {
             // Busy is alive: the queue in front of the model is full because it works.
@@ -62,7 +87,7 @@ impl State {
             }
             Err(_) => ServingStatus::NotServing,
         };
-        *last = Some((Instant::now(), status));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), status));
         status
     }
 }
@@ -137,5 +162,80 @@ impl Health for InferenceHealth {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(statuses).map(Ok))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::await_holding_lock)]
+
+    use diptych_core::{Embedding, Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
+    use diptych_engine::EngineOptions;
+    use diptych_store::{Store, StoreOptions};
+
+    use super::*;
+
+    /// Embeds when it is let.
+    struct Held {
+        inner: HashEncoder,
+        gate: Mutex<()>,
+    }
+
+    impl Encode for Held {
+        fn model_id(&self) -> ModelId {
+            self.inner.model_id()
+        }
+        fn dim(&self) -> usize {
+            self.inner.dim()
+        }
+        fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, EncodeError> {
+            self.inner.prepare_image(bytes)
+        }
+        fn prepare_text(&self, text: &str) -> Result<PreparedText, EncodeError> {
+            self.inner.prepare_text(text)
+        }
+        fn encode_images(&self, images: &[PreparedImage]) -> Result<Vec<Embedding>, EncodeError> {
+            drop(self.gate.lock().unwrap());
+            self.inner.encode_images(images)
+        }
+        fn encode_texts(&self, texts: &[PreparedText]) -> Result<Vec<Embedding>, EncodeError> {
+            self.inner.encode_texts(texts)
+        }
+    }
+
+    #[tokio::test]
+    async fn health_is_told_at_once_while_a_probe_waits_for_the_model() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &StoreOptions::default()).unwrap();
+        let encoder = Arc::new(Held { inner: HashEncoder::new(8), gate: Mutex::new(()) });
+        let engine =
+            Engine::open(store, Arc::clone(&encoder) as Arc<dyn Encode>, EngineOptions::default()).unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let state = Arc::new(State {
+            engine: Arc::new(engine),
+            stopping,
+            last: Mutex::default(),
+            probing: Arc::default(),
+        });
+        assert_eq!(state.status().await, ServingStatus::Serving);
+        let age = |by: Duration| {
+            let mut last = state.last.lock().unwrap();
+            *last = last.map(|(at, status)| (at.checked_sub(by).unwrap(), status));
+        };
+        // The model is busy: the answer of before stands, and one probe waits.
+        let busy = encoder.gate.lock().unwrap();
+        age(2 * FRESH);
+        assert_eq!(state.status().await, ServingStatus::Serving);
+        assert_eq!(state.status().await, ServingStatus::Serving);
+        assert!(state.probing.try_lock().is_err());
+        drop(busy);
+        drop(state.probing.lock().await);
+        assert!(state.known().unwrap().0 < FRESH);
+        // What is too old, or was not good, is not told again.
+        age(2 * STALE);
+        assert_eq!(state.status().await, ServingStatus::Serving);
+        *state.last.lock().unwrap() = Some((Instant::now(), ServingStatus::NotServing));
+        age(2 * FRESH);
+        assert_eq!(state.status().await, ServingStatus::Serving);
     }
 }
