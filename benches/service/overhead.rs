@@ -9,6 +9,9 @@ use diptych_engine::SearchOutcome;
 use diptych_proto::v1 as wire;
 use serde_json::json;
 use tokio::runtime::Runtime;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::measure::{connect, median, percentile, print, rounded, search, timed};
 use crate::{Served, data};
@@ -18,10 +21,13 @@ const GOALS: [(&str, f64); 2] = [("vector", 150.0), ("text", 300.0)];
 
 pub fn run(runtime: &Runtime, served: &Served, rounds: usize, calls: usize) -> Result<()> {
     let mut client = runtime.block_on(connect(&served.url))?;
+    transport(runtime, served, rounds * calls)?;
     for (kind, goal) in GOALS {
         let (mut over, mut inside, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+        let mut inside_served = Vec::new();
         for round in 0..=rounds {
             let (mut whole, mut work, mut direct) = (Vec::new(), Vec::new(), Vec::new());
+            let mut told = Vec::new();
             for call in 0..calls {
                 // No text comes twice, so that none is known.
                 let n = ((round * calls + call) * 2) as u64;
@@ -30,7 +36,11 @@ pub fn run(runtime: &Runtime, served: &Served, rounds: usize, calls: usize) -> R
                 direct.push(took);
                 let request = search(to_wire(source(served, kind, n + 1)));
                 let asked = timed(async { Ok(client.search(request).await?) });
-                whole.push(runtime.block_on(asked)?.1);
+                let (answer, took) = runtime.block_on(asked)?;
+                whole.push(took);
+                let stats = answer.into_inner().stats.unwrap_or_default();
+                let micros = stats.encode_micros + stats.search_micros + stats.fetch_micros;
+                told.push(Duration::from_micros(micros));
             }
             // The first round warms up.
             if round > 0 {
@@ -39,6 +49,7 @@ pub fn run(runtime: &Runtime, served: &Served, rounds: usize, calls: usize) -> R
                 over.push(whole - work);
                 inside.push(work);
                 alone.push(direct);
+                inside_served.push(percentile(&mut told, 0.5));
             }
         }
         print(&json!({
@@ -46,10 +57,25 @@ pub fn run(runtime: &Runtime, served: &Served, rounds: usize, calls: usize) -> R
             "query": kind,
             "work_p50_micros": rounded(median(&mut inside), 0),
             "engine_p50_micros": rounded(median(&mut alone), 0),
+            "stages_served_p50_micros": rounded(median(&mut inside_served), 0),
             "overhead_p50_micros": rounded(median(&mut over), 0),
             "goal_micros": goal,
         }));
     }
+    Ok(())
+}
+
+/// A call that finds its answer ready: what remains when there is no work.
+fn transport(runtime: &Runtime, served: &Served, calls: usize) -> Result<()> {
+    let endpoint = Channel::from_shared(served.url.clone())?;
+    let mut health = HealthClient::new(runtime.block_on(endpoint.connect())?);
+    let mut times = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let asked = timed(async { Ok(health.check(HealthCheckRequest::default()).await?) });
+        times.push(runtime.block_on(asked)?.1);
+    }
+    let p50 = percentile(&mut times, 0.5);
+    print(&json!({"part": "overhead", "query": "health, known", "p50_micros": rounded(p50, 0)}));
     Ok(())
 }
 

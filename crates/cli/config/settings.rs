@@ -384,6 +384,20 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| Some(config.engine.query_cache_bytes.to_string()),
     },
     Setting {
+        section: "engine",
+        name: "thumbnail_side",
+        flag: "thumbnail-side",
+        env: "DIPTYCH_THUMBNAIL_SIDE",
+        value: "PIXELS",
+        kind: Kind::Number,
+        help: "Longer side of the small pictures that are kept of images from now on; 0 for none",
+        set: |config, text| {
+            config.engine.thumbnail_side = whole(text, 0, 512)?;
+            Ok(())
+        },
+        show: |config| Some(config.engine.thumbnail_side.to_string()),
+    },
+    Setting {
         section: "recall",
         name: "sample",
         flag: "recall-sample",
