@@ -5,14 +5,14 @@ CARGO := . .ci/env && cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: demo test check bench bench-ann bench-encode bench-train setup build fmt clippy unit docs
+.PHONY: demo test check bench bench-ann bench-encode bench-train setup build fmt clippy buf unit docs
 
 demo: setup
 	@[ -x $(TARGET)/release/diptych ] || echo "Building. The first build compiles RocksDB: 20 to 30 minutes on two cores, seconds after that."
 	$(CARGO) build --release --workspace
 	@data/demo.sh $(TARGET)/release/diptych
 
-test: setup check unit docs
+test: setup check buf unit docs
 	$(CARGO) build --release --workspace --benches
 
 check: fmt clippy
@@ -45,6 +45,10 @@ fmt:
 
 clippy:
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+# The wire: its style, and that no client of the last release breaks. Says so where there is no buf.
+buf:
+	@.ci/buf
 
 # Last, the network half of the hub, which the default build leaves out.
 unit:

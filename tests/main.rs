@@ -6,7 +6,9 @@
 
 mod access;
 mod answers;
+mod api_page;
 mod bad_input;
+mod client;
 mod collections;
 mod config;
 mod crash;
@@ -17,6 +19,7 @@ mod journey;
 mod long_text;
 mod metrics;
 mod named_model;
+mod operations;
 mod python_client;
 mod queries;
 mod real_data;

@@ -47,7 +47,7 @@ fn the_python_package_passes_its_own_tests() {
 }
 
 /// The interpreter in `.venv`, when it can do this; says loudly when it cannot.
-fn python_that(can: &str) -> Option<PathBuf> {
+pub fn python_that(can: &str) -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     let ready = Command::new(&python).args(["-c", can]).output();
     if ready.is_ok_and(|o| o.status.success()) {

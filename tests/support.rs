@@ -87,7 +87,7 @@ pub async fn ingest(client: &mut Client, items: Vec<wire::IngestRequest>) -> Vec
 
 /// A condition as it is written, for the wire.
 pub fn filter(written: &str) -> Option<wire::Filter> {
-    Some(diptych_server::filter_to_wire(&written.parse().unwrap()))
+    Some(diptych_proto::convert::filter_to_wire(&written.parse().unwrap()))
 }
 
 /// A folder with generated cases in `phantoms/`.

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use diptych_core::Filter;
+use diptych_proto::convert::filter_to_wire;
 use diptych_proto::v1 as wire;
-use diptych_server::filter_to_wire;
 use serde_json::json;
 use tokio::runtime::Runtime;
 

@@ -14,6 +14,7 @@ use diptych_train::tune;
 use crate::completions::{CompletionsArgs, ManArgs};
 use crate::config::{ConfigCommand, ServeArgs};
 use crate::health::HealthArgs;
+use crate::operation::OperationCommand;
 use crate::record_args::{CollectionCommand, RecordCommand};
 pub use keys::{CreateKeyArgs, KeysCommand, ListKeysArgs, RevokeKeyArgs};
 
@@ -85,12 +86,15 @@ pub enum Command {
     /// Make, list and revoke the API keys of a server
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Create, list, describe and delete collections
+    /// Create, list, describe and delete collections, and build their indexes again
     #[command(subcommand)]
     Collection(CollectionCommand),
     /// Read, count, update and delete records
     #[command(subcommand)]
     Record(RecordCommand),
+    /// Look at operations of a server, wait for them and cancel them
+    #[command(subcommand)]
+    Operation(OperationCommand),
     /// Look at models
     #[command(subcommand)]
     Model(ModelCommand),

@@ -1,9 +1,7 @@
 //! Counted values of attributes: as they are asked for, printed and written as JSON.
 
 use anyhow::Result;
-use diptych_core::Facet;
-use diptych_proto::v1 as wire;
-use diptych_server::filter_value_from_wire;
+use diptych_core::{Facet, FacetCounts, FacetValue, FilterValue, Number};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -24,18 +22,12 @@ pub fn parse(text: &str) -> Result<Facet, String> {
     Facet::new(name, limit).map_err(|e| e.to_string())
 }
 
-pub fn to_wire(facets: &[Facet]) -> Vec<wire::Facet> {
-    let limit = |facet: &Facet| u32::try_from(facet.limit()).expect("a facet's limit is bounded");
-    let each = facets.iter();
-    each.map(|of| wire::Facet { attribute: of.attribute().to_owned(), limit: limit(of) }).collect()
-}
-
 /// A line per attribute, and one per value below it.
-pub fn print(counts: &[wire::FacetCounts]) -> Result<()> {
+pub fn print(counts: &[FacetCounts]) -> Result<()> {
     for of in counts {
-        let values = output::count(of.distinct_values, "value");
+        let values = output::count(of.distinct, "value");
         let shown = match of.values.len() as u64 {
-            all if all == of.distinct_values => String::new(),
+            all if all == of.distinct => String::new(),
             some => format!(", the first {some}"),
         };
         output::line(&format!(
@@ -50,35 +42,33 @@ pub fn print(counts: &[wire::FacetCounts]) -> Result<()> {
     Ok(())
 }
 
-pub fn json(counts: &[wire::FacetCounts]) -> Value {
-    let value = |of: &wire::FacetValue| json!({"value": typed(of), "records": of.records});
-    let attribute = |of: &wire::FacetCounts| {
+pub fn json(counts: &[FacetCounts]) -> Value {
+    let value = |of: &FacetValue| json!({"value": typed(of), "records": of.records});
+    let attribute = |of: &FacetCounts| {
         json!({
             "attribute": of.attribute,
             "records": of.records,
-            "distinct_values": of.distinct_values,
+            "distinct_values": of.distinct,
             "values": of.values.iter().map(value).collect::<Vec<_>>(),
         })
     };
     counts.iter().map(attribute).collect()
 }
 
-fn spelt(of: &wire::FacetValue) -> String {
+fn spelt(of: &FacetValue) -> String {
     match typed(of) {
         Value::String(text) => text,
         other => other.to_string(),
     }
 }
 
-fn typed(of: &wire::FacetValue) -> Value {
-    use diptych_core::{FilterValue, Number};
-    match of.value.clone().and_then(|value| filter_value_from_wire(value, "").ok()) {
-        Some(FilterValue::Text(text)) => json!(text),
-        Some(FilterValue::Number(Number::Integer(v))) => json!(v),
-        Some(FilterValue::Number(Number::Float(v))) => json!(v),
-        Some(FilterValue::Bool(v)) => json!(v),
-        Some(FilterValue::Time(v)) => json!(v.to_string()),
-        None => Value::Null,
+fn typed(of: &FacetValue) -> Value {
+    match &of.value {
+        FilterValue::Text(text) => json!(text),
+        FilterValue::Number(Number::Integer(v)) => json!(v),
+        FilterValue::Number(Number::Float(v)) => json!(v),
+        FilterValue::Bool(v) => json!(v),
+        FilterValue::Time(v) => json!(v.to_string()),
     }
 }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use diptych_core::{CollectionName, Modality};
 use diptych_engine::{Care, Cared, Engine, EngineOptions, Opening, Taught, care_for};
+use diptych_proto::convert::modality_from_wire;
 use diptych_proto::v1 as wire;
-use diptych_server::{index_to_wire, modality_from_wire};
+use diptych_server::index_to_wire;
 use serde_json::{Value, json};
 
 use crate::args::IndexArgs;

@@ -7,17 +7,17 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use diptych_client::{IngestResult, NewImage, NewRecord, Outcome, Stored};
 use diptych_engine::{BulkCounts, BulkOptions, Engine, EngineOptions, Failure, TextCounts, ordered_map};
-use diptych_proto::v1 as wire;
-use diptych_server::attributes_to_wire;
 use indicatif::ProgressBar;
 use serde_json::json;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::args::IngestArgs;
 use crate::{index, local, output, remote, sources};
 
-/// Items on their way to a server at once; bounds memory when images are large.
+/// Items that are read ahead of those on their way; bounds memory when images are large.
 const IN_FLIGHT: usize = 32;
 
 pub fn run(args: &IngestArgs) -> Result<ExitCode> {
@@ -98,9 +98,8 @@ fn ingest_there(args: &IngestArgs, url: &str, report: &mut FailureReport) -> Res
     let bar = output::progress_bar(total, "items");
     let mut counts = BulkCounts::default();
     let runtime = remote::runtime()?;
-    let mut client = runtime.block_on(remote::connect(url))?;
-    let collection = args.place.collection.to_string();
-    let (send, requests) = tokio::sync::mpsc::channel::<wire::IngestRequest>(IN_FLIGHT);
+    let client = runtime.block_on(remote::connect(url))?.with_collection(args.place.collection.clone());
+    let (send, records) = tokio::sync::mpsc::channel::<NewRecord>(IN_FLIGHT);
     // What was sent, in order: its origin and the number of its images and texts.
     let (sent, origins) = std::sync::mpsc::sync_channel::<Sent>(4 * IN_FLIGHT);
     std::thread::scope(|scope| {
@@ -108,23 +107,22 @@ fn ingest_there(args: &IngestArgs, url: &str, report: &mut FailureReport) -> Res
             let workers = BulkOptions::default().workers;
             let loaded = ordered_map(scope, items, workers, IN_FLIGHT, |item| (item.origin, (item.load)()));
             for (origin, record) in loaded {
-                let (entry, request) = match record {
+                let (entry, record) = match record {
                     Ok(new) => {
                         let sizes = (new.images.len() as u64, new.texts.len() as u64);
-                        (Sent::Item { origin, sizes }, Some(request(&collection, new)))
+                        (Sent::Item { origin, sizes }, Some(record_of(new)))
                     }
                     Err(reason) => (Sent::Unreadable(Failure { origin, reason }), None),
                 };
                 let gone = sent.send(entry).is_err()
-                    || request.is_some_and(|request| send.blocking_send(request).is_err());
+                    || record.is_some_and(|record| send.blocking_send(record).is_err());
                 if gone {
                     return;
                 }
             }
         });
         runtime.block_on(async {
-            let response = client.ingest(ReceiverStream::new(requests)).await;
-            let mut answers = response.map_err(|s| remote::failed(&s))?.into_inner();
+            let mut results = client.ingest(ReceiverStream::new(records));
             for entry in origins {
                 match entry {
                     Sent::Unreadable(failure) => {
@@ -132,10 +130,10 @@ fn ingest_there(args: &IngestArgs, url: &str, report: &mut FailureReport) -> Res
                         report.add(&failure);
                     }
                     Sent::Item { origin, sizes } => {
-                        let answer = answers.message().await.map_err(|s| remote::failed(&s))?;
-                        let answer =
-                            answer.context("the server ended the stream early; run again to go on")?;
-                        take(answer, origin, sizes, &mut counts, report);
+                        let result = results.next().await;
+                        let result = result.context("not all items were answered; run again to go on")?;
+                        let result = result.context("broken off; run again to go on")?;
+                        take(result, origin, sizes, &mut counts, report);
                     }
                 }
                 show(&bar, &counts);
@@ -152,44 +150,42 @@ enum Sent {
     Unreadable(Failure),
 }
 
-fn request(collection: &str, new: diptych_engine::NewRecord) -> wire::IngestRequest {
-    wire::IngestRequest {
-        collection: collection.to_owned(),
-        key: new.key.to_string(),
-        images: new
-            .images
-            .into_iter()
-            .map(|i| wire::ImageInput { data: i.bytes, source: i.source })
-            .collect(),
+fn record_of(new: diptych_engine::NewRecord) -> NewRecord {
+    let image = |image: diptych_engine::NewImage| NewImage { data: image.bytes, source: image.source };
+    NewRecord {
+        images: new.images.into_iter().map(image).collect(),
         texts: new.texts,
-        attributes: attributes_to_wire(&new.attributes),
-        mode: wire::WriteMode::Upsert as i32,
-        ..Default::default()
+        attributes: new.attributes,
+        ..NewRecord::new(new.key)
     }
 }
 
 fn take(
-    answer: wire::IngestResponse,
+    result: IngestResult,
     origin: String,
     sizes: (u64, u64),
     counts: &mut BulkCounts,
     report: &mut FailureReport,
 ) {
-    if let Some(error) = answer.error {
-        counts.failed += 1;
-        report.add(&Failure { origin, reason: error.message });
-        return;
-    }
+    let stored = match result.stored {
+        Ok(stored) => stored,
+        Err(error) => {
+            counts.failed += 1;
+            report.add(&Failure { origin, reason: error.message().to_owned() });
+            return;
+        }
+    };
+    let Stored { outcome, truncated_tokens, split_texts, text_chunks, truncated_texts } = stored;
     counts.long_texts.add(TextCounts {
-        split: answer.split_texts.into(),
-        chunks: answer.text_chunks.into(),
-        truncated: answer.truncated_texts.into(),
-        truncated_tokens: answer.truncated_tokens.into(),
+        split: split_texts.into(),
+        chunks: text_chunks.into(),
+        truncated: truncated_texts.into(),
+        truncated_tokens: truncated_tokens.into(),
     });
-    match wire::WriteOutcome::try_from(answer.outcome) {
-        Ok(wire::WriteOutcome::Created) => counts.created += 1,
-        Ok(wire::WriteOutcome::Updated) => counts.updated += 1,
-        _ => {
+    match outcome {
+        Outcome::Created => counts.created += 1,
+        Outcome::Updated => counts.updated += 1,
+        Outcome::Unchanged => {
             counts.unchanged += 1;
             return;
         }

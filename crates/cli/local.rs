@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use diptych_client::Client;
 use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImage, PreparedText};
 use diptych_encoder::{DualEncoder, Precision};
 use diptych_engine::{Engine, EngineOptions};
@@ -11,7 +12,7 @@ use diptych_store::{Store, StoreOptions};
 
 use crate::hub;
 use crate::record_args::WhereArgs;
-use crate::remote::{self, Link};
+use crate::remote;
 
 /// Loads a model: a directory, or a name such as `hf:owner/name`.
 pub fn load_model(model: &Path, precision: Precision) -> Result<DualEncoder> {
@@ -37,24 +38,25 @@ pub fn open_store(data: &Path, create: bool) -> Result<Store> {
     Ok(Store::open(data, &StoreOptions { create, ..StoreOptions::default() })?)
 }
 
-/// A connection to a server, or to the services over a data directory that is opened without its model.
-pub async fn link(place: &WhereArgs) -> Result<Link> {
+/// A client of a server, or of the services over a data directory that is opened without its model.
+pub async fn client(place: &WhereArgs) -> Result<Client> {
     match (&place.data, &place.server) {
         (Some(data), _) => {
             let store = open_store(data, false)?;
             let encoder = Arc::new(Absent::of(&store));
             let engine = Engine::open(store, encoder, EngineOptions::default())?;
-            link_to(engine).await
+            client_of(engine).await
         }
-        (None, Some(server)) => remote::link(server).await,
+        (None, Some(server)) => remote::connect(server).await,
         (None, None) => unreachable!("the parser wants --data or --server"),
     }
 }
 
-/// A connection to the services over an engine.
-pub async fn link_to(engine: Engine) -> Result<Link> {
+/// A client of the services over an engine.
+pub async fn client_of(engine: Engine) -> Result<Client> {
     let channel = diptych_server::in_process(Arc::new(engine)).await;
-    channel.map(remote::near).map_err(|e| anyhow::anyhow!("the services cannot be started here: {e}"))
+    let channel = channel.map_err(|e| anyhow::anyhow!("the services cannot be started here: {e}"))?;
+    Ok(Client::over(channel, remote::options("in.process"))?)
 }
 
 /// Whether a data directory has a collection, from which its model is known.

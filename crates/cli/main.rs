@@ -18,6 +18,7 @@ mod ingest;
 mod keys;
 mod local;
 mod model;
+mod operation;
 mod output;
 mod pairs;
 mod phantom;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         Command::Keys(command) => keys::run(&command),
         Command::Collection(command) => collection::run(&command),
         Command::Record(command) => record::run(&command),
+        Command::Operation(command) => operation::run(&command),
         Command::Model(command) => model::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Health(args) => health::run(&args),

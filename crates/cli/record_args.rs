@@ -27,6 +27,8 @@ pub enum CollectionCommand {
     Describe(DescribeArgs),
     /// Delete a collection with all its records and indexes
     Delete(DeleteCollectionArgs),
+    /// Build the indexes of a collection again from its vectors; searches go on meanwhile
+    RebuildIndex(RebuildIndexArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,6 +78,18 @@ pub struct DeleteCollectionArgs {
     /// The collection
     #[arg(value_parser = collection, value_name = "NAME")]
     pub name: CollectionName,
+    #[command(flatten)]
+    pub place: WhereArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RebuildIndexArgs {
+    /// The collection
+    #[arg(default_value = CollectionName::DEFAULT, value_parser = collection, value_name = "NAME")]
+    pub name: CollectionName,
+    /// Do not wait for the end; print the operation's name, for `diptych operation`
+    #[arg(long, conflicts_with = "data")]
+    pub detach: bool,
     #[command(flatten)]
     pub place: WhereArgs,
 }

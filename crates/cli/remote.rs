@@ -1,19 +1,14 @@
 //! The command line as a client of a server.
 //!
 //! How it is let in comes from the environment, never from arguments, which every process of the
-//! machine can read.
+//! machine can read. Deliberately absent: the calls, which are `diptych-client`'s.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use diptych_core::limits::IMAGE_BYTES_MAX;
-use diptych_proto::v1::retrieval_service_client::RetrievalServiceClient;
+use anyhow::{Context, Result};
+use diptych_client::{Client, ClientOptions, RetryPolicy, TlsIdentity};
 use tokio::runtime::Runtime;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
 
 /// The API key itself.
 const KEY: &str = "DIPTYCH_API_KEY";
@@ -24,23 +19,6 @@ const TLS_CA: &str = "DIPTYCH_TLS_CA";
 /// PEM: a certificate of the client's own, then its private key.
 const TLS_IDENTITY: &str = "DIPTYCH_TLS_IDENTITY";
 
-/// A connection, for the client of any service.
-pub type Link = InterceptedService<Channel, Bearer>;
-pub type Client = RetrievalServiceClient<Link>;
-
-/// Sends the API key with every request.
-#[derive(Clone)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
-        }
-        Ok(request)
-    }
-}
-
 /// A runtime for one client.
 pub fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
@@ -48,69 +26,41 @@ pub fn runtime() -> Result<Runtime> {
 
 /// Connects to a server.
 pub async fn connect(url: &str) -> Result<Client> {
-    Ok(records(link(url).await?))
-}
-
-/// The service of records over a connection.
-pub fn records(link: Link) -> Client {
-    RetrievalServiceClient::new(link).max_decoding_message_size(2 * IMAGE_BYTES_MAX)
-}
-
-/// A connection within this process, which needs no key.
-pub fn near(channel: Channel) -> Link {
-    InterceptedService::new(channel, Bearer(None))
-}
-
-/// Connects to a server, for any of its services.
-pub async fn link(url: &str) -> Result<Link> {
-    let endpoint = Channel::from_shared(url.to_owned())
-        .with_context(|| format!("'{url}' is no address; write it like http://127.0.0.1:7700"))?;
-    let bearer = Bearer(api_key()?);
-    let secure = endpoint.uri().scheme_str() == Some("https");
-    let near = endpoint.uri().host().is_some_and(|host| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    });
-    if bearer.0.is_some() && !secure && !near {
-        bail!("the API key would go to {url} where others can read it; use https:// for that server");
-    }
-    let endpoint = if secure { with_tls(endpoint)? } else { endpoint };
-    let channel = endpoint.connect().await.with_context(|| {
-        let hint = if secure {
-            format!(" {TLS_CA} must name the authority of its certificate.")
-        } else {
-            String::new()
-        };
-        format!("cannot reach {url}; is `diptych serve` running there?{hint}")
-    })?;
-    Ok(InterceptedService::new(channel, bearer))
-}
-
-fn with_tls(endpoint: Endpoint) -> Result<Endpoint> {
-    let mut tls = ClientTlsConfig::new();
-    tls = match file(TLS_CA)? {
-        Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-        None => tls.with_webpki_roots(),
+    let identity = |pem: Vec<u8>| TlsIdentity { certificate: pem.clone(), key: pem };
+    let secure = url.starts_with("https://");
+    let options = ClientOptions {
+        api_key: api_key()?,
+        tls_ca: if secure { file(TLS_CA)? } else { None },
+        tls_identity: if secure { file(TLS_IDENTITY)?.map(identity) } else { None },
+        ..options(url)
     };
-    if let Some(pem) = file(TLS_IDENTITY)? {
-        tls = tls.identity(Identity::from_pem(&pem, &pem));
-    }
-    endpoint.tls_config(tls).context("the certificates cannot be used")
+    Client::connect(options).await.map_err(|error| match error {
+        // What cannot be asked for has its remedy in it.
+        diptych_client::Error::Request { .. } => error.into(),
+        _ => {
+            let hint = match secure {
+                true => format!(" {TLS_CA} must name the authority of its certificate."),
+                false => String::new(),
+            };
+            anyhow::Error::new(error)
+                .context(format!("cannot reach {url}; is `diptych serve` running there?{hint}"))
+        }
+    })
 }
 
-fn api_key() -> Result<Option<MetadataValue<Ascii>>> {
+/// What every client of the command line has in common: whoever typed waits for work as long as it takes, but is told
+/// at once when it may not be begun for long.
+pub fn options(url: &str) -> ClientOptions {
+    let retry = RetryPolicy { max_named_delay: Duration::from_secs(5), ..RetryPolicy::default() };
+    ClientOptions { timeout: None, retry, ..ClientOptions::new(url) }
+}
+
+fn api_key() -> Result<Option<String>> {
     let key = match std::env::var(KEY) {
         Ok(key) => Some(key),
         Err(_) => file(KEY_FILE)?.map(String::from_utf8).transpose().context("the API key is no text")?,
     };
-    let Some(key) = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()) else {
-        return Ok(None);
-    };
-    let mut value: MetadataValue<Ascii> = format!("Bearer {key}")
-        .parse()
-        .map_err(|_| anyhow!("the API key has characters that no key has; check {KEY} or {KEY_FILE}"))?;
-    value.set_sensitive(true);
-    Ok(Some(value))
+    Ok(key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()))
 }
 
 /// What is in the file that a variable names.
@@ -120,9 +70,4 @@ fn file(variable: &str) -> Result<Option<Vec<u8>>> {
     };
     let bytes = std::fs::read(&path);
     bytes.map(Some).with_context(|| format!("cannot read {}, which {variable} names", path.display()))
-}
-
-/// A status as an error: its message says what to do, its code is for those who search for it.
-pub fn failed(status: &Status) -> anyhow::Error {
-    anyhow!("{} ({:?})", status.message(), status.code())
 }

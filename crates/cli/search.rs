@@ -2,46 +2,45 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use diptych_core::{Modality, QuerySource, Target, Term};
+use diptych_client::{Client, Found, Hit, PartContent, Search, SearchStats};
+use diptych_core::{AttributeValue, QuerySource, Target, Term};
 use diptych_engine::{EngineOptions, IndexKind};
-use diptych_proto::v1 as wire;
-use diptych_server::{
-    attributes_from_wire, filter_to_wire, modality_from_wire, modality_to_wire, plan_from_wire,
-};
 use serde_json::{Map, Value, json};
 
 use crate::args::SearchArgs;
-use crate::remote::Link;
 use crate::{facets, local, output, remote, terms};
 
 pub fn run(args: &SearchArgs) -> Result<ExitCode> {
-    let answer = Answer::of(search(args)?)?;
-    if answer.truncated_tokens > 0 {
+    let search = search(args)?;
+    let found = remote::runtime()?.block_on(async {
+        let client = client(args).await?.with_collection(args.place.collection.clone());
+        anyhow::Ok(client.search(&search).await?)
+    })?;
+    if found.stats.truncated_tokens > 0 {
         eprintln!(
             "the query is longer than the model's context: its last {} did not count; shorten it",
-            output::count(answer.truncated_tokens.into(), "token")
+            output::count(found.stats.truncated_tokens.into(), "token")
         );
     }
-    for note in &answer.stats.notes {
+    for note in &found.stats.notes {
         eprintln!("note: {note}");
     }
     if let Some(dir) = &args.thumbnails {
-        write_thumbnails(dir, &answer.hits)?;
+        write_thumbnails(dir, &found.hits)?;
     }
     if args.json {
-        output::line(&serde_json::to_string_pretty(&answer.json())?)?;
+        output::line(&serde_json::to_string_pretty(&as_json(&found))?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if !answer.below.is_empty() {
+    if !found.below.is_empty() {
         output::line(&format!(
             "no good match: nothing has a relevance of {:.0} % or more; nearest to it:",
             100.0 * args.min_relevance.unwrap_or(0.0)
         ))?;
-        print_hits(&answer.below)?;
-    } else if answer.hits.is_empty() {
+        print_hits(&found.below)?;
+    } else if found.hits.is_empty() {
         let what = match args.target {
             Target::Only(modality) => modality.as_str(),
             Target::Both => "part",
@@ -51,160 +50,64 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
             false => format!("no {what} in the collection yet"),
         })?;
     }
-    print_hits(&answer.hits)?;
-    facets::print(&answer.facets)?;
+    print_hits(&found.hits)?;
+    facets::print(&found.facets)?;
     // Beside the answer, which may go on to another program.
-    eprintln!("{}", answer.stats.summary());
+    eprintln!("{}", summary_of_stats(&found.stats));
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_hits(hits: &[Shown]) -> Result<()> {
-    let width = hits.iter().map(|h| h.key.chars().count()).max().unwrap_or(0).min(40);
-    let told = hits.iter().any(|hit| hit.relevance.is_some());
-    for (rank, hit) in hits.iter().enumerate() {
-        let relevance = match hit.relevance {
-            Some(relevance) => format!("  {:>4.0} %", 100.0 * relevance),
-            None if told => "        ".to_owned(),
-            None => String::new(),
-        };
-        output::line(&format!(
-            "{:>3}  {:>6.3}{relevance}  {:<width$}  {}",
-            rank + 1,
-            hit.score,
-            hit.key,
-            hit.summary()
-        ))?;
-    }
-    Ok(())
-}
-
-/// What a search found.
-struct Answer {
-    hits: Vec<Shown>,
-    /// The best, where none is relevant enough.
-    below: Vec<Shown>,
-    facets: Vec<wire::FacetCounts>,
-    next_page_token: Option<String>,
-    /// Tokens of the query beyond the model's context.
-    truncated_tokens: u32,
-    stats: Stats,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        let shown = |hits: &[Shown]| hits.iter().map(Shown::json).collect::<Vec<_>>();
-        json!({
-            "hits": shown(&self.hits),
-            "below": shown(&self.below),
-            "no_good_match": self.hits.is_empty() && !self.below.is_empty(),
-            "facets": facets::json(&self.facets),
-            "next_page_token": self.next_page_token,
-            "query_truncated_tokens": self.truncated_tokens,
-            "stats": self.stats.json(),
-        })
-    }
-}
-
-/// What a search did.
-struct Stats {
-    plan: String,
-    ef: Option<u64>,
-    searched_points: u64,
-    matching_points: Option<u64>,
-    /// Encoding, searching, fetching.
-    times: [Duration; 3],
-    notes: Vec<String>,
-}
-
-impl Stats {
-    fn json(&self) -> Value {
-        let [encode, search, fetch] = self.times.map(|time| time.as_secs_f64());
-        json!({
-            "plan": self.plan,
-            "ef": self.ef,
-            "searched_points": self.searched_points,
-            "matching_points": self.matching_points,
-            "encode_seconds": encode,
-            "search_seconds": search,
-            "fetch_seconds": fetch,
-            "notes": self.notes,
-        })
-    }
-
-    fn summary(&self) -> String {
-        let ef = self.ef.map_or(String::new(), |ef| format!(", ef {ef}"));
-        let points = output::count(self.searched_points, "point");
-        let among = match self.matching_points {
-            Some(matching) => format!("{matching} of {points}"),
-            None => points,
-        };
-        let [encode, search, fetch] = self.times.map(|time| time.as_secs_f64() * 1e3);
-        format!(
-            "{}{ef} · {among} · encode {encode:.1} ms, search {search:.1} ms, fetch {fetch:.1} ms",
-            self.plan
-        )
-    }
-}
-
-/// A hit as it is shown.
-struct Shown {
-    key: String,
-    score: f32,
-    /// The probability that it is a match.
-    relevance: Option<f64>,
-    /// Its cosines with the terms, where there are several.
-    term_scores: Vec<f32>,
-    part: String,
-    /// The text that was found; of a long text, the chunk.
-    text: Option<String>,
-    /// Where that chunk lies in its text, in bytes.
-    span: Option<(usize, usize)>,
-    image: Option<String>,
-    attributes: Map<String, Value>,
-    /// A JPEG file; empty where there is none.
-    thumbnail: Vec<u8>,
-}
-
-impl Shown {
-    fn json(&self) -> Value {
-        let mut hit = json!({"key": self.key, "score": self.score, "part": self.part});
-        if let Some(relevance) = self.relevance {
-            hit["relevance"] = json!(relevance);
+/// A client of a server, or of the services over a data directory of this machine. One question does not pay for
+/// building a graph: it is answered by the one that is in the files, or by an exact scan.
+async fn client(args: &SearchArgs) -> Result<Client> {
+    match (&args.place.data, &args.place.model, &args.place.server) {
+        (Some(data), Some(model), None) => {
+            output::init_logs_from("warn");
+            let encoder = local::load_model(model, args.place.precision)?;
+            let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
+            local::client_of(local::open_engine(data, encoder, options, false)?).await
         }
-        if !self.term_scores.is_empty() {
-            hit["term_scores"] = json!(self.term_scores);
-        }
-        if let Some(text) = &self.text {
-            hit["text"] = json!(text);
-        }
-        if let Some((start, end)) = self.span {
-            hit["span"] = json!([start, end]);
-        }
-        if let Some(image) = &self.image {
-            hit["image"] = json!(image);
-        }
-        hit["attributes"] = Value::Object(self.attributes.clone());
-        hit
+        (_, _, Some(server)) => remote::connect(server).await,
+        _ => unreachable!("the parser wants --data and --model, or --server"),
     }
+}
 
-    fn summary(&self) -> String {
-        let what = self.text.as_deref().or(self.image.as_deref()).unwrap_or(&self.part);
-        let labels = match self.attributes.get("labels") {
-            Some(Value::Array(labels)) if self.text.is_none() => {
-                let labels: Vec<&str> = labels.iter().filter_map(Value::as_str).collect();
-                format!("  [{}]", labels.join(", "))
-            }
-            _ => String::new(),
-        };
-        // The end of a path says more than its beginning.
-        let what = match &self.image {
-            Some(path) if self.text.is_none() => {
-                Path::new(path).file_name().map_or(path.clone(), |f| f.to_string_lossy().into_owned())
-            }
-            _ => what.to_owned(),
-        };
-        format!("{}{labels}", output::shorten(&what, 100))
+/// What was typed.
+fn search(args: &SearchArgs) -> Result<Search> {
+    let mut search = terms(args)?.into_iter().fold(Search::new(), Search::term).target(args.target);
+    // Out of range here is out of range there: the server says what is right.
+    search = search.k(u32::try_from(args.k).unwrap_or(u32::MAX));
+    if let Some(relevance) = args.min_relevance {
+        search = search.min_relevance(relevance);
     }
+    if let Some(attribute) = &args.exclude_same {
+        search = search.exclude_same(attribute);
+    }
+    if let Some(attribute) = &args.group_by {
+        search = search.group_by(attribute);
+    }
+    if let Some(share) = args.collapse {
+        search = search.collapse(share as f32);
+    }
+    if let Some(share) = args.diversity {
+        search = search.diversity(share as f32);
+    }
+    if let Some(token) = &args.page_token {
+        search = search.page_token(token);
+    }
+    if let Some(ef) = args.ef {
+        search = search.ef(ef);
+    }
+    if let Some(recall) = args.recall {
+        search = search.target_recall(recall);
+    }
+    if let Some(filter) = &args.filter {
+        search = search.filter(filter);
+    }
+    if args.thumbnails.is_some() {
+        search = search.thumbnails();
+    }
+    Ok(args.facets.iter().fold(search, Search::facet))
 }
 
 /// Everything that was typed, flags first.
@@ -221,130 +124,122 @@ fn terms(args: &SearchArgs) -> Result<Vec<Term>> {
     Ok(terms)
 }
 
-/// A connection to a server, or to the services over a data directory of this machine. One question does not
-/// pay for building a graph: it is answered by the one that is in the files, or by an exact scan.
-async fn link(args: &SearchArgs) -> Result<Link> {
-    match (&args.place.data, &args.place.model, &args.place.server) {
-        (Some(data), Some(model), None) => {
-            output::init_logs_from("warn");
-            let encoder = local::load_model(model, args.place.precision)?;
-            let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
-            local::link_to(local::open_engine(data, encoder, options, false)?).await
-        }
-        (_, _, Some(server)) => remote::link(server).await,
-        _ => unreachable!("the parser wants --data and --model, or --server"),
+fn print_hits(hits: &[Hit]) -> Result<()> {
+    let width = hits.iter().map(|h| h.key.as_str().chars().count()).max().unwrap_or(0).min(40);
+    let told = hits.iter().any(|hit| hit.relevance.is_some());
+    for (rank, hit) in hits.iter().enumerate() {
+        let relevance = match hit.relevance {
+            Some(relevance) => format!("  {:>4.0} %", 100.0 * relevance),
+            None if told => "        ".to_owned(),
+            None => String::new(),
+        };
+        output::line(&format!(
+            "{:>3}  {:>6.3}{relevance}  {:<width$}  {}",
+            rank + 1,
+            hit.score,
+            hit.key.as_str(),
+            summary(hit)
+        ))?;
     }
+    Ok(())
 }
 
-fn request(args: &SearchArgs) -> Result<wire::SearchRequest> {
-    Ok(wire::SearchRequest {
-        collection: args.place.collection.to_string(),
-        query: None,
-        terms: terms(args)?.into_iter().map(term_to_wire).collect(),
-        target: match args.target {
-            Target::Only(modality) => modality_to_wire(modality),
-            Target::Both => wire::Modality::Unspecified as i32,
-        },
-        min_relevance: args.min_relevance,
-        exclude_same: args.exclude_same.clone().unwrap_or_default(),
-        group_by: args.group_by.clone().unwrap_or_default(),
-        collapse: args.collapse.map(|share| share as f32),
-        diversity: args.diversity.map(|share| share as f32),
-        page_token: args.page_token.clone().unwrap_or_default(),
-        // Out of range here is out of range there: the server says what is right.
-        k: Some(u32::try_from(args.k).unwrap_or(u32::MAX)),
-        ef: args.ef,
-        filter: args.filter.as_ref().map(filter_to_wire),
-        target_recall: args.recall,
-        facets: facets::to_wire(&args.facets),
-        read_mask: None,
-        thumbnails: args.thumbnails.is_some(),
+/// What was found of a record, in one line.
+fn summary(hit: &Hit) -> String {
+    let what = match hit.part.as_ref().and_then(|part| part.content.as_ref()) {
+        Some(PartContent::Text(text)) => return output::shorten(&text.text, 100),
+        // The end of a path says more than its beginning.
+        Some(PartContent::Image(image)) => Path::new(&image.source)
+            .file_name()
+            .map_or_else(|| image.source.clone(), |name| name.to_string_lossy().into_owned()),
+        None => hit.part.as_ref().map(|part| part.at.to_string()).unwrap_or_default(),
+    };
+    let labels = match hit.attributes.get("labels") {
+        Some(AttributeValue::List(labels)) => format!("  [{}]", labels.join(", ")),
+        _ => String::new(),
+    };
+    format!("{}{labels}", output::shorten(&what, 100))
+}
+
+fn summary_of_stats(stats: &SearchStats) -> String {
+    let ef = stats.ef.map_or(String::new(), |ef| format!(", ef {ef}"));
+    let points = output::count(stats.searched_points, "point");
+    let among = match stats.matching_points {
+        Some(matching) => format!("{matching} of {points}"),
+        None => points,
+    };
+    let [encode, search, fetch] =
+        [stats.encode, stats.search, stats.fetch].map(|time| time.as_secs_f64() * 1e3);
+    format!(
+        "{}{ef} · {among} · encode {encode:.1} ms, search {search:.1} ms, fetch {fetch:.1} ms",
+        plan(stats)
+    )
+}
+
+fn plan(stats: &SearchStats) -> String {
+    stats.plan.map_or_else(|| "unknown".to_owned(), |plan| plan.to_string())
+}
+
+fn as_json(found: &Found) -> Value {
+    let hits = |hits: &[Hit]| hits.iter().map(hit_json).collect::<Vec<_>>();
+    let receipt = &found.receipt;
+    json!({
+        "hits": hits(&found.hits),
+        "below": hits(&found.below),
+        "no_good_match": found.no_good_match,
+        "facets": facets::json(&found.facets),
+        "next_page_token": found.next_page_token,
+        "query_truncated_tokens": found.stats.truncated_tokens,
+        "receipt": {"model_id": receipt.model_id(), "generation": receipt.generation()},
+        "stats": stats_json(&found.stats),
     })
 }
 
-fn search(args: &SearchArgs) -> Result<wire::SearchResponse> {
-    let request = request(args)?;
-    let answer = remote::runtime()?.block_on(async {
-        let mut client = remote::records(link(args).await?);
-        client.search(request).await.map_err(|s| remote::failed(&s))
-    });
-    Ok(answer?.into_inner())
+fn stats_json(stats: &SearchStats) -> Value {
+    json!({
+        "plan": plan(stats),
+        "ef": stats.ef,
+        "searched_points": stats.searched_points,
+        "matching_points": stats.matching_points,
+        "encode_seconds": stats.encode.as_secs_f64(),
+        "search_seconds": stats.search.as_secs_f64(),
+        "fetch_seconds": stats.fetch.as_secs_f64(),
+        "notes": stats.notes,
+    })
 }
 
-impl Answer {
-    fn of(response: wire::SearchResponse) -> Result<Self> {
-        let wire::SearchResponse { hits, below, stats, next_page_token, facets, .. } = response;
-        let stats = stats.unwrap_or_default();
-        let shown = |hits: Vec<wire::Hit>| hits.into_iter().map(Shown::of).collect::<Result<Vec<Shown>>>();
-        let micros = [stats.encode_micros, stats.search_micros, stats.fetch_micros];
-        Ok(Self {
-            hits: shown(hits)?,
-            below: shown(below)?,
-            facets,
-            next_page_token: Some(next_page_token).filter(|token| !token.is_empty()),
-            truncated_tokens: stats.truncated_tokens,
-            stats: Stats {
-                plan: plan_from_wire(stats.plan)
-                    .map_or_else(|| "unknown".to_owned(), |plan| plan.to_string()),
-                ef: stats.ef,
-                searched_points: stats.searched_points,
-                matching_points: stats.matching_points,
-                times: micros.map(Duration::from_micros),
-                notes: stats.notes,
-            },
-        })
+fn hit_json(hit: &Hit) -> Value {
+    let part = hit.part.as_ref().map(|part| part.at.to_string());
+    let mut json = json!({"key": hit.key.as_str(), "score": hit.score, "part": part});
+    if let Some(relevance) = hit.relevance {
+        json["relevance"] = json!(relevance);
     }
-}
-
-fn term_to_wire(term: Term) -> wire::QueryTerm {
-    use wire::query_term::Source;
-    let source = match term.source().clone() {
-        QuerySource::Text(text) => Source::Text(text),
-        QuerySource::Image(bytes) => Source::Image(bytes),
-        QuerySource::Key { key, .. } => Source::Key(wire::KeyQuery { key: key.to_string(), part: None }),
-        QuerySource::Vector(values) => Source::Vector(wire::Vector { values }),
-    };
-    wire::QueryTerm { source: Some(source), weight: Some(term.weight()) }
-}
-
-impl Shown {
-    fn of(hit: wire::Hit) -> Result<Self> {
-        use wire::part::Content;
-        let part = hit.part.unwrap_or_default();
-        let reference = part.r#ref.unwrap_or_default();
-        let modality = modality_from_wire(reference.modality).map_or("unknown", Modality::as_str);
-        let chunk = reference.chunk.map_or(String::new(), |n| format!("#{n}"));
-        let (text, span, image) = match part.content {
-            Some(Content::Text(text)) => {
-                (Some(text.text), text.span.map(|span| (span.start as usize, span.end as usize)), None)
+    if !hit.term_scores.is_empty() {
+        json["term_scores"] = json!(hit.term_scores);
+    }
+    match hit.part.as_ref().and_then(|part| part.content.as_ref()) {
+        Some(PartContent::Text(text)) => {
+            json["text"] = json!(text.text);
+            if let Some(span) = &text.span {
+                json["span"] = json!([span.start, span.end]);
             }
-            Some(Content::Image(image)) => (None, None, Some(image.source)),
-            None => (None, None, None),
-        };
-        let attributes = attributes_from_wire(hit.attributes).map_err(|s| remote::failed(&s))?;
-        let attributes = attributes.iter().map(|(name, of)| (name.clone(), output::attribute_json(of)));
-        Ok(Self {
-            key: hit.key,
-            score: hit.score,
-            relevance: hit.relevance,
-            term_scores: hit.term_scores,
-            part: format!("{modality}:{}{chunk}", reference.ordinal),
-            text,
-            span,
-            image,
-            attributes: attributes.collect(),
-            thumbnail: hit.thumbnail,
-        })
+        }
+        Some(PartContent::Image(image)) => json["image"] = json!(image.source),
+        None => {}
     }
+    let attributes = hit.attributes.iter().map(|(name, of)| (name.clone(), output::attribute_json(of)));
+    json["attributes"] = Value::Object(attributes.collect::<Map<_, _>>());
+    json
 }
 
 /// Writes the small pictures of hits into a folder, by their rank.
-fn write_thumbnails(dir: &Path, hits: &[Shown]) -> Result<()> {
+fn write_thumbnails(dir: &Path, hits: &[Hit]) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let pictures = (1..).zip(hits).filter_map(|(rank, hit)| Some((rank, hit.thumbnail.as_ref()?)));
     let mut written = 0;
-    for (rank, hit) in (1..).zip(hits).filter(|(_, hit)| !hit.thumbnail.is_empty()) {
+    for (rank, jpeg) in pictures {
         let path = dir.join(format!("{rank:04}.jpg"));
-        std::fs::write(&path, &hit.thumbnail).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, jpeg).with_context(|| format!("cannot write {}", path.display()))?;
         written += 1;
     }
     eprintln!("{} in {}, named by rank", output::count(written, "picture"), dir.display());

@@ -4,19 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use diptych_core::Modality;
+use diptych_proto::convert::modality_from_wire;
 use diptych_proto::v1 as wire;
-use diptych_server::modality_from_wire;
 use serde_json::{Value, json};
 
 use crate::args::StatsArgs;
 use crate::{index, output, remote};
 
 pub fn run(args: &StatsArgs) -> Result<ExitCode> {
-    let stats = remote::runtime()?.block_on(async {
-        let mut client = remote::connect(&args.server).await?;
-        client.stats(wire::StatsRequest {}).await.map_err(|s| remote::failed(&s))
-    })?;
-    let stats = stats.into_inner();
+    let stats = remote::runtime()?
+        .block_on(async { anyhow::Ok(remote::connect(&args.server).await?.stats().await?.message) })?;
     if args.json {
         output::line(&serde_json::to_string_pretty(&as_json(&stats))?)?;
     } else {

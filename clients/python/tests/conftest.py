@@ -105,6 +105,7 @@ class Obedient(RetrievalServiceServicer):
         return answer
 
     Search = GetRecord = ListRecords = DeleteRecord = Embed = Stats = _answer
+    UpdateRecord = CountRecords = DeleteRecords = _answer
 
     def Ingest(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
         """Reads a request, then answers it."""

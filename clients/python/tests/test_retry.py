@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from diptych import AsyncClient, Client, NotFound, ResourceExhausted, RetryPolicy, Unavailable
+from diptych import AsyncClient, Client, F, NotFound, ResourceExhausted, RetryPolicy, Unavailable
 from diptych._errors import from_code, from_rpc
 from diptych._proto.diptych.client.v1 import standard_pb2 as standard
 from diptych._proto.diptych.v1 import retrieval_pb2 as pb
@@ -42,6 +42,18 @@ def test_a_call_that_changes_nothing_is_repeated(obedient: Running) -> None:
 
     asyncio.run(story())
     assert len(obedient.service.asked) == 6
+
+
+def test_a_write_is_repeated_under_one_id(obedient: Running) -> None:
+    updated = pb.UpdateRecordResponse(outcome=pb.WRITE_OUTCOME_UPDATED)
+    obedient.service.answers = [DOWN, updated, DOWN, pb.DeleteRecordsResponse(matching_records=3)]
+    with Client(obedient.address, retry=AT_ONCE) as client:
+        assert client.update_record("a", {"n": 1}, unset=["m"]) == "updated"
+        assert client.delete_where(F("n") == 1, request_id="mine").matching_records == 3
+    first, second, third, fourth = obedient.service.asked
+    assert first == second and len(first.request_id) == 32
+    assert list(first.update_mask.paths) == ["attributes.n", "attributes.m"]
+    assert third == fourth and third.request_id == "mine"
 
 
 def test_attempts_are_counted(obedient: Running) -> None:

@@ -7,6 +7,7 @@
 
 mod embedding;
 mod encode;
+mod facet;
 mod filter;
 pub mod limits;
 mod part;
@@ -19,9 +20,10 @@ mod zero_shot;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, PreparedText};
+pub use facet::{Facet, FacetCounts, FacetValue};
 pub use filter::{Comparison, Condition, Filter, FilterError, FilterValue, Number};
 pub use part::{Digest, ImagePart, Modality, Part, PartRef, PointId, TextPart};
-pub use query::{Effort, Facet, Hit, Query, QueryError, QuerySource, Shape, Target, Term};
+pub use query::{Effort, Hit, Plan, Query, QueryError, QuerySource, Shape, Target, Term};
 pub use record::{AttributeValue, Attributes, CollectionName, Key, NameError, Record, RecordError};
 pub use request::RequestId;
 pub use schema::{AttributeSchema, AttributeType, SchemaError};

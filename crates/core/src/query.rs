@@ -1,7 +1,7 @@
 //! What is asked of a collection, and what it answers.
 
 use crate::limits::{EF_MAX, FACET_VALUES_MAX, FACETS_MAX, K_MAX, TERMS_MAX, WEIGHT_MAX};
-use crate::{Filter, Key, Modality, PartRef};
+use crate::{Facet, Filter, Key, Modality, PartRef};
 
 /// What a search starts from.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,14 +48,6 @@ pub struct Query {
     shape: Shape,
     facets: Vec<Facet>,
     thumbnails: bool,
-}
-
-/// An attribute whose values are counted: over all records that a search could find, which are those that
-/// meet its filter, not only over the hits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facet {
-    attribute: String,
-    limit: usize,
 }
 
 /// What becomes of the records that a search finds, before they are answered.
@@ -186,42 +178,6 @@ impl Term {
     /// How much it counts.
     pub fn weight(&self) -> f32 {
         self.weight
-    }
-}
-
-impl Facet {
-    /// The values of an attribute, at most `limit` of them, those of most records first.
-    ///
-    /// # Errors
-    /// [`QueryError::NoAttribute`] or [`QueryError::FacetValues`].
-    pub fn new(attribute: impl Into<String>, limit: usize) -> Result<Self, QueryError> {
-        let attribute = attribute.into();
-        match (attribute.is_empty(), limit) {
-            (true, _) => Err(QueryError::NoAttribute { what: "a facet" }),
-            (_, 1..=FACET_VALUES_MAX) => Ok(Self { attribute, limit }),
-            (_, found) => Err(QueryError::FacetValues { found }),
-        }
-    }
-
-    /// The attribute.
-    pub fn attribute(&self) -> &str {
-        &self.attribute
-    }
-
-    /// Most values wanted.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Refuses more facets than are counted.
-    ///
-    /// # Errors
-    /// [`QueryError::Facets`].
-    pub fn check_number(facets: &[Self]) -> Result<(), QueryError> {
-        match facets.len() {
-            found if found > FACETS_MAX => Err(QueryError::Facets { found }),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -408,6 +364,28 @@ pub struct Hit {
     pub score: f32,
     /// That part.
     pub part: PartRef,
+}
+
+/// How an index came to its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Plan {
+    /// Every point that counts was compared with the query: the answer is exact.
+    #[default]
+    Scan,
+    /// A walk of the graph; points that do not count were dropped from its list.
+    Walk,
+    /// A walk of the graph over the points that count, stepping across those that do not.
+    TwoHop,
+}
+
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Scan => "scan",
+            Self::Walk => "walk",
+            Self::TwoHop => "two-hop walk",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Moments: what an attribute of type time holds, and how it is written.
 //!
-//! Deliberately absent: clocks, time zones by name, leap seconds (as in `google.protobuf.Timestamp`).
+//! Deliberately absent: what time it is, time zones by name, leap seconds (as in `google.protobuf.Timestamp`).
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY_SECONDS: i64 = 86_400;
 /// 0001-01-01T00:00:00Z, in seconds since 1970.
@@ -54,6 +55,33 @@ impl Time {
     /// Nanoseconds after [`Self::seconds`], below 10^9.
     pub fn nanos(self) -> u32 {
         self.nanos
+    }
+}
+
+impl TryFrom<SystemTime> for Time {
+    type Error = TimeError;
+
+    /// The moment that a clock shows.
+    fn try_from(moment: SystemTime) -> Result<Self, TimeError> {
+        let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        match moment.duration_since(UNIX_EPOCH) {
+            Ok(since) => Self::new(whole(since), since.subsec_nanos()),
+            Err(before) => {
+                let before = before.duration();
+                match before.subsec_nanos() {
+                    0 => Self::new(-whole(before), 0),
+                    nanos => Self::new(-whole(before) - 1, 1_000_000_000 - nanos),
+                }
+            }
+        }
+    }
+}
+
+impl From<Time> for SystemTime {
+    fn from(time: Time) -> Self {
+        let nanos = Duration::from_nanos(time.nanos.into());
+        let whole = Duration::from_secs(time.seconds.unsigned_abs());
+        if time.seconds < 0 { UNIX_EPOCH - whole + nanos } else { UNIX_EPOCH + whole + nanos }
     }
 }
 
@@ -147,15 +175,20 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 }
 
 impl fmt::Display for Time {
-    /// RFC 3339 in UTC, with as many digits of the second as it has.
+    /// RFC 3339 in UTC, with as many digits of the second as it has, or as the format asks for: `{:.3}` cuts it to
+    /// milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = civil_from_days(self.seconds.div_euclid(DAY_SECONDS));
         let of_day = self.seconds.rem_euclid(DAY_SECONDS);
         let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
-        if self.nanos > 0 {
-            let digits = format!("{:09}", self.nanos);
-            write!(f, ".{}", digits.trim_end_matches('0'))?;
+        let digits = format!("{:09}", self.nanos);
+        let digits = match f.precision() {
+            Some(precision) => &digits[..precision.min(9)],
+            None => digits.trim_end_matches('0'),
+        };
+        if !digits.is_empty() {
+            write!(f, ".{digits}")?;
         }
         f.write_str("Z")
     }
@@ -212,7 +245,25 @@ mod tests {
         assert!(Time::new(LAST + 1, 0).is_err() && Time::new(0, 1_000_000_000).is_err());
     }
 
+    #[test]
+    fn a_precision_cuts_the_second() {
+        let time: Time = "2024-01-31T08:30:00.98765Z".parse().unwrap();
+        assert_eq!(format!("{time:.3}"), "2024-01-31T08:30:00.987Z");
+        assert_eq!(
+            format!("{time:.0} {:.12}", Time::MAX),
+            "2024-01-31T08:30:00Z 9999-12-31T23:59:59.999999999Z"
+        );
+        let whole: Time = "2000-02-29".parse().unwrap();
+        assert_eq!(format!("{whole:.3}"), "2000-02-29T00:00:00.000Z");
+    }
+
     proptest! {
+        #[test]
+        fn a_clocks_moment_comes_back(seconds in FIRST..=LAST, nanos in 0u32..1_000_000_000) {
+            let time = Time::new(seconds, nanos).unwrap();
+            prop_assert_eq!(Time::try_from(SystemTime::from(time)), Ok(time));
+        }
+
         #[test]
         fn the_written_form_reads_back_and_keeps_the_order(a in FIRST..=LAST, b in FIRST..=LAST, n in 0u32..1_000_000_000) {
             let (a, b) = (Time::new(a, n).unwrap(), Time::new(b, 0).unwrap());

@@ -19,7 +19,6 @@ use diptych_store::{Applied, Collection, Mutation, Once, Store};
 use crate::space::Space;
 use crate::{Engine, EngineError};
 
-pub use facets::{FacetCounts, FacetValue};
 use postings::Postings;
 
 /// Records read at once while loading.

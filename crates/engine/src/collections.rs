@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use diptych_core::{AttributeSchema, CollectionName, Modality, ModelId, Time};
 use diptych_index::Index;
@@ -129,9 +129,8 @@ pub(crate) fn new_collection(
     dim: u32,
     schema: AttributeSchema,
 ) -> NewCollection {
-    // A clock before 1970 tells nothing.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-    let created = now.and_then(|now| Time::new(i64::try_from(now.as_secs()).ok()?, now.subsec_nanos()).ok());
+    // A clock that the calendar does not reach tells nothing.
+    let created = Time::try_from(SystemTime::now()).ok();
     NewCollection { name: name.clone(), model_id, dim, created, schema }
 }
 

@@ -27,7 +27,6 @@ mod space;
 mod verify;
 mod write;
 
-pub use attributes::{FacetCounts, FacetValue};
 pub use bulk::{BulkCounts, BulkItem, BulkOptions, Failure};
 pub use cache::{CacheStats, QueryEmbedding};
 pub use chunks::TextCounts;

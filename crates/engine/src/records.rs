@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Digest, Facet, Filter, Key, Modality, PointId, Record,
-    RequestId, Target,
+    AttributeValue, Attributes, CollectionName, Digest, Facet, FacetCounts, Filter, Key, Modality, PointId,
+    Record, RequestId, Target,
 };
 use diptych_store::{Applied, Mutation, Once, Outcome, Remembered, Request, StoredRecord};
 
 use crate::space::Space;
 use crate::write::{Fields, content_digest};
-use crate::{Engine, EngineError, FacetCounts};
+use crate::{Engine, EngineError};
 
 /// Records read at once while looking for those that meet a filter.
 const PAGE: usize = 512;

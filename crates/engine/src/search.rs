@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diptych_core::{
-    AttributeValue, CollectionName, Embedding, Hit, Modality, PointId, Query, QuerySource, Record, Target,
+    AttributeValue, CollectionName, Embedding, FacetCounts, Hit, Modality, PointId, Query, QuerySource,
+    Record, Target,
 };
 use diptych_index::{Index, Plan};
 
@@ -21,7 +22,7 @@ use crate::attributes::Matching;
 use crate::recall::{Answered, Look};
 use crate::relevance::{Calibration, Need};
 use crate::space::Space;
-use crate::{Direction, Engine, EngineError, FacetCounts, QueryKind};
+use crate::{Direction, Engine, EngineError, QueryKind};
 
 use candidates::Looked;
 use shape::{compares, is_shaped, shaped};

@@ -3,7 +3,7 @@
 //! Owns: the question, the answer, and the names of the ways to one. Deliberately absent: choosing
 //! the way, which the index does.
 
-use std::fmt;
+pub use diptych_core::Plan;
 
 use crate::rank::Neighbor;
 
@@ -26,28 +26,6 @@ impl Search<'_> {
     /// The `k` nearest of all points, with the default effort.
     pub fn nearest(k: usize) -> Self {
         Self { k, ef: None, filter: None }
-    }
-}
-
-/// How an index came to its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Plan {
-    /// Every point that counts was compared with the query: the answer is exact.
-    #[default]
-    Scan,
-    /// A walk of the graph; points that do not count were dropped from its list.
-    Walk,
-    /// A walk of the graph over the points that count, stepping across those that do not.
-    TwoHop,
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scan => "scan",
-            Self::Walk => "walk",
-            Self::TwoHop => "two-hop walk",
-        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! The generated wire types of `diptych.v1`, and the descriptor set that describes them.
 //!
-//! Owns nothing of its own: the truth is `proto/diptych/v1/*.proto`. Conversions to and from the
-//! core types live in the server, in one file.
+//! The truth is `proto/diptych/v1/*.proto`. Owns, beside what is generated, the conversions of core values that a
+//! server and a client both need. Deliberately absent: services and calls.
+
+pub mod convert;
 
 /// The package `diptych.v1`.
 pub mod v1 {

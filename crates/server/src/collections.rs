@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use diptych_core::Target;
 use diptych_engine::{Deletion, Rebuilt};
+use diptych_proto::convert::facet_counts_to_wire;
 use diptych_proto::v1 as wire;
 use diptych_proto::v1::collection_service_server::CollectionService;
 use diptych_proto::v1::operation_service_server::OperationService;
@@ -217,6 +218,6 @@ pub(crate) async fn count_records(
             Ok((engine.count(&collection, filter)?, facets))
         })
         .await?;
-    let facets = convert::facets_to_wire(facets);
+    let facets = facets.into_iter().map(facet_counts_to_wire).collect();
     Ok(wire::CountRecordsResponse { records: counted.records, notes: counted.notes, facets })
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the wire: the services of `diptych.v1`, health that runs inference, reflection, limits on
 //! connections and requests, metrics and a line of log for each request, the conversion between wire and
-//! core (all of it in `convert`), and the
+//! core (all of it in `convert`, less what clients need too), and the
 //! mapping of errors to codes (all of it in `status`). The only async crate: engine calls run on
 //! blocking threads, and the model has its own.
 //! Deliberately absent: the listening socket, signals and configuration, which the caller owns.
@@ -42,10 +42,7 @@ pub use access::{
     AccessError, AccessOptions, KeyError, KeyLimits, KeyRecord, NewKey, Role, TlsError, TlsOptions,
     create_key, list_keys, revoke_key,
 };
-pub use convert::{
-    attributes_from_wire, attributes_to_wire, filter_to_wire, filter_value_from_wire, index_to_wire,
-    modality_from_wire, modality_to_wire, plan_from_wire, schema_to_wire, time_to_wire, type_from_wire,
-};
+pub use convert::index_to_wire;
 pub use metrics::{Metrics, serve_metrics};
 
 /// Bounds of a server. Past them it refuses, it does not queue.

@@ -22,7 +22,7 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use crate::Metrics;
-use body::ObservedBody;
+pub(crate) use body::{code_of, follow};
 use method::Methods;
 pub(crate) use work::Observed;
 use work::{Unfinished, Work};
@@ -135,7 +135,7 @@ where
             let response = answered.await?;
             let (mut head, body) = response.into_parts();
             head.headers.insert(REQUEST_ID, echo);
-            let body = ObservedBody::of(&head, body, unfinished);
+            let body = follow(&head.headers, body, |code| unfinished.finish(code));
             Ok(Response::from_parts(head, body))
         };
         let span = work.span().clone();
@@ -143,11 +143,15 @@ where
     }
 }
 
-/// What the client has left of its patience: `grpc-timeout`, up to eight digits and a unit.
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+/// What the client has left of its patience: `grpc-timeout`, up to eight digits and a unit. `None` for anything else,
+/// which counts as no deadline.
+pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
     Some(match unit {
         "H" => Duration::from_secs(3600 * amount),
         "M" => Duration::from_secs(60 * amount),
@@ -157,6 +161,11 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
         "n" => Duration::from_nanos(amount),
         _ => return None,
     })
+}
+
+/// Whole microseconds.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -185,7 +194,9 @@ mod tests {
         assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
         assert_eq!(timeout("2H"), Some(Duration::from_secs(7200)));
         assert_eq!(timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
-        for wrong in ["", "5", "5x", "-5m", "123456789m", "m"] {
+        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(timeout("0n"), Some(Duration::ZERO));
+        for wrong in ["", "5", "5x", "-5m", "+5m", "1.5S", "5\u{e9}", "123456789m", "m"] {
             assert_eq!(timeout(wrong), None, "{wrong:?}");
         }
     }

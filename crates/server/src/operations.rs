@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use diptych_core::Time;
+use diptych_proto::convert::time_to_wire;
 use diptych_proto::{Timestamp, v1 as wire};
 use tokio::sync::watch;
 use tonic::{Code, Status};
@@ -200,9 +202,8 @@ impl Handle {
 }
 
 fn now() -> Timestamp {
-    // A clock before 1970 tells nothing.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() as i32 }
+    // A clock that the calendar does not reach tells nothing.
+    time_to_wire(Time::try_from(SystemTime::now()).unwrap_or(Time::MIN))
 }
 
 #[cfg(test)]

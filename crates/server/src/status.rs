@@ -1,4 +1,4 @@
-//! Engine errors to gRPC codes: one exhaustive match, no wildcard, so that a new error must choose.
+//! Engine errors to gRPC codes, and the names of those: one exhaustive match, no wildcard, so that a new error must choose.
 
 use diptych_core::EncodeError;
 use diptych_engine::EngineError;
@@ -70,5 +70,28 @@ fn code(error: &EngineError) -> Code {
             | StoreError::Dimension { .. }
             | StoreError::InvalidMutation { .. } => Code::Internal,
         },
+    }
+}
+
+/// A code by its canonical name.
+pub(crate) fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

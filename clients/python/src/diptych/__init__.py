@@ -6,6 +6,7 @@ Owns the names that users import. Deliberately absent: everything else, which li
 from ._aio import AsyncClient
 from ._attributes import AttributeInput, AttributeValue
 from ._client import Client
+from ._collections import AttributeType, Collection, Count, Deletion, Operation
 from ._errors import (
     AlreadyExists,
     Cancelled,
@@ -49,13 +50,17 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "AttributeInput",
+    "AttributeType",
     "AttributeValue",
     "Cancelled",
     "Client",
+    "Collection",
     "CollectionStats",
     "Condition",
+    "Count",
     "DataLoss",
     "DeadlineExceeded",
+    "Deletion",
     "DiptychError",
     "Embeddings",
     "F",
@@ -69,6 +74,7 @@ __all__ = [
     "Item",
     "Key",
     "NotFound",
+    "Operation",
     "Part",
     "PartRef",
     "PermissionDenied",

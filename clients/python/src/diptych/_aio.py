@@ -7,26 +7,33 @@ Owns the calls of `AsyncClient`, which are those of `Client`. Deliberately absen
 from __future__ import annotations
 
 import asyncio
+import builtins
 import functools
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from . import _requests, _results
+from . import _collections, _errors, _requests, _results
+from ._attributes import AttributeInput
+from ._collections import AttributeType, Collection, Count, Deletion, Operation
 from ._connection import Pem, connection, open_async_channel, open_channel
 from ._errors import from_rpc
 from ._filter import FilterLike
 from ._images import ImageSource
 from ._proto.diptych.client.v1 import standard_pb2 as standard
+from ._proto.diptych.v1 import collections_pb2 as cpb
+from ._proto.diptych.v1 import operations_pb2 as opb
 from ._proto.diptych.v1 import retrieval_pb2 as pb
+from ._proto.diptych.v1.collections_pb2_grpc import CollectionServiceStub
+from ._proto.diptych.v1.operations_pb2_grpc import OperationServiceStub
 from ._proto.diptych.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from ._query import QueryLike
 from ._records import Item, WriteMode
-from ._results import Embeddings, IngestResult, Record, RecordPage, SearchResult, Stats
+from ._results import Embeddings, IngestResult, Outcome, Record, RecordPage, SearchResult, Stats
 from ._retry import RetryPolicy
 from ._stream import IngestStream
 
@@ -40,7 +47,8 @@ class AsyncClient:
     """A connection to a Diptych server; of one event loop, closed by `close` or an `async with` block.
 
     `address` is HOST:PORT or a URL; `timeout` is in seconds, of each call as a whole with its repetitions, and not of
-    `ingest`; `retry` says how calls that change nothing are repeated. Errors of the server are DiptychError.
+    `ingest`; `retry` says how calls are repeated that change nothing
+    or carry a request id. Errors of the server are DiptychError.
     """
 
     def __init__(
@@ -62,6 +70,8 @@ class AsyncClient:
         self._stream_channel: grpc.Channel | None = None
         self._metadata = to.metadata
         self._stub = RetrievalServiceStub(self._channel)
+        self._collections_stub = CollectionServiceStub(self._channel)
+        self._operations_stub = OperationServiceStub(self._channel)
         self._check = self._channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=standard.HealthCheckRequest.SerializeToString,
@@ -171,6 +181,127 @@ class AsyncClient:
         """Deletes a record; raises NotFound when there is none. Never repeated: the second attempt would find none."""
         request = pb.DeleteRecordRequest(collection=collection or self._collection, key=key)
         await self._call(self._stub.DeleteRecord, request, timeout, repeat=False)
+
+    async def update_record(
+        self,
+        key: str,
+        set: Mapping[str, AttributeInput] | None = None,
+        *,
+        unset: Sequence[str] = (),
+        replace: bool = False,
+        request_id: str | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
+    ) -> Outcome:
+        """Sets and deletes attributes of a record, or replaces them all, without encoding it again.
+
+        Says "updated", or "unchanged" when it had them already. Repeated with the same `request_id` it is done once;
+        one is made when none is given.
+        """
+        request = _collections.update_request(collection or self._collection, key, set, unset, replace, request_id)
+        return _results.outcome(await self._call(self._stub.UpdateRecord, request, timeout))
+
+    async def count(
+        self, *, filter: FilterLike | None = None, collection: str | None = None, timeout: float | None = None
+    ) -> Count:
+        """Counts records, all or those that meet a condition."""
+        request = _collections.count_request(collection or self._collection, filter)
+        return _collections.count(await self._call(self._stub.CountRecords, request, timeout))
+
+    async def delete_where(
+        self,
+        filter: FilterLike,
+        *,
+        dry_run: bool = False,
+        request_id: str | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
+    ) -> Deletion:
+        """Deletes the records that meet a condition, by an operation to wait for, or with `dry_run` counts them.
+
+        Repeated with the same `request_id` it is done once, and taken up where it was broken off; one is made when none
+        is given.
+        """
+        request = _collections.delete_request(collection or self._collection, filter, dry_run, request_id)
+        return _collections.deletion(await self._call(self._stub.DeleteRecords, request, timeout))
+
+    async def create_collection(
+        self,
+        name: str,
+        types: Mapping[str, AttributeType] | None = None,
+        *,
+        closed: bool = False,
+        timeout: float | None = None,
+    ) -> Collection:
+        """Creates a collection, with types for attributes if there are to be any; `closed` refuses all others.
+
+        Raises AlreadyExists when there is one, and is never repeated: the second attempt would find it.
+        """
+        request = _collections.create_request(name, types, closed)
+        answer = await self._call(self._collections_stub.CreateCollection, request, timeout, repeat=False)
+        return _collections.collection(answer.collection)
+
+    async def list_collections(self, *, timeout: float | None = None) -> builtins.list[Collection]:
+        """All collections in the order of their names; `timeout` is that of a page of 1000."""
+        found: builtins.list[Collection] = []
+        request = _collections.collections_request("")
+        while True:
+            page = await self._call(self._collections_stub.ListCollections, request, timeout)
+            found.extend(map(_collections.collection, page.collections))
+            if not page.next_page_token:
+                return found
+            request = _collections.collections_request(page.next_page_token)
+
+    async def get_collection(self, name: str | None = None, *, timeout: float | None = None) -> Collection:
+        """Describes a collection, the client's own when none is named; raises NotFound when there is none."""
+        request = cpb.GetCollectionRequest(name=name or self._collection)
+        answer = await self._call(self._collections_stub.GetCollection, request, timeout)
+        return _collections.collection(answer.collection)
+
+    async def delete_collection(self, name: str, *, timeout: float | None = None) -> None:
+        """Deletes a collection with all its records. Never repeated: the second attempt would find none."""
+        request = cpb.DeleteCollectionRequest(name=name)
+        await self._call(self._collections_stub.DeleteCollection, request, timeout, repeat=False)
+
+    async def rebuild_index(self, name: str | None = None, *, timeout: float | None = None) -> Operation:
+        """Builds the indexes of a collection again, by an operation to wait for. Never repeated."""
+        request = cpb.RebuildIndexRequest(collection=name or self._collection)
+        answer = await self._call(self._collections_stub.RebuildIndex, request, timeout, repeat=False)
+        return _collections.operation(answer.operation)
+
+    async def get_operation(self, operation: str | Operation, *, timeout: float | None = None) -> Operation:
+        """Says how far an operation is; raises NotFound when the server has forgotten it."""
+        request = _collections.operation_request(operation, 0)
+        answer = await self._call(self._operations_stub.GetOperation, request, timeout)
+        return _collections.operation(answer.operation)
+
+    async def list_operations(self, *, limit: int = 100, timeout: float | None = None) -> builtins.list[Operation]:
+        """Operations since the server was started, the latest first, at most 1000."""
+        request = opb.ListOperationsRequest(page_size=limit)
+        answer = await self._call(self._operations_stub.ListOperations, request, timeout)
+        return [_collections.operation(each) for each in answer.operations]
+
+    async def wait_operation(self, operation: str | Operation, *, timeout: float | None = None) -> Operation:
+        """Waits for the end of an operation, without bound unless `timeout` says one; its `error` says how it ended.
+
+        Raises DeadlineExceeded when it goes on longer; the operation itself goes on all the same.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise _errors.still_running(_collections.operation_name(operation))
+            wait = _collections.patience(self._timeout if left is None else left)
+            request = _collections.operation_request(operation, wait)
+            answer = await self._call(self._operations_stub.GetOperation, request, left)
+            found = _collections.operation(answer.operation)
+            if found.done:
+                return found
+
+    async def cancel_operation(self, operation: str | Operation, *, timeout: float | None = None) -> None:
+        """Asks an operation to stop. What it has done stays done; it ends with the error Cancelled."""
+        request = opb.CancelOperationRequest(name=_collections.operation_name(operation))
+        await self._call(self._operations_stub.CancelOperation, request, timeout)
 
     async def embed(
         self, *, images: Sequence[ImageSource] = (), texts: Sequence[str] = (), timeout: float | None = None

@@ -118,6 +118,12 @@ def stream_ended_early(unanswered: int) -> DiptychError:
     return Unavailable(message, grpc.StatusCode.UNAVAILABLE)
 
 
+def still_running(operation: str) -> DiptychError:
+    """The error of a wait that was longer than its timeout."""
+    message = f"{operation} has not ended in time; wait again, it goes on"
+    return DeadlineExceeded(message, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
 def _retry_delay(metadata: Any) -> float | None:
     for key, value in metadata:
         if key != _DETAILS:

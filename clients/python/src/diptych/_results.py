@@ -253,6 +253,11 @@ def ingest_result(response: pb.IngestResponse) -> IngestResult:
     )
 
 
+def outcome(response: pb.UpdateRecordResponse) -> Outcome:
+    """The answer of UpdateRecord."""
+    return _OUTCOMES.get(response.outcome, "updated")
+
+
 def embeddings(responses: Sequence[pb.EmbedResponse]) -> Embeddings:
     """The answers of several Embed calls as one, in their order."""
     return Embeddings(

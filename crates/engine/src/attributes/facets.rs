@@ -6,35 +6,12 @@
 
 use std::borrow::Cow;
 
-use diptych_core::{Facet, Filter, FilterValue, Modality, Target};
+use diptych_core::{Facet, FacetCounts, FacetValue, Filter, Modality, Target};
 use diptych_index::PointSet;
 
 use super::AttributeIndex;
 use super::postings::{Postings, Sides, Term};
 use crate::points::Points;
-
-/// The values of an attribute, with the records that have each.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FacetCounts {
-    /// The attribute.
-    pub attribute: String,
-    /// Records that have the attribute, with any value.
-    pub records: u64,
-    /// Those of most records first, equals in the order of the values; of a list, its members. Texts
-    /// longer than 64 bytes are not among them.
-    pub values: Vec<FacetValue>,
-    /// Different values, whether they are listed or not.
-    pub distinct: u64,
-}
-
-/// A value and the records that have it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FacetValue {
-    /// The value.
-    pub value: FilterValue,
-    /// So many.
-    pub records: u64,
-}
 
 /// The records that are counted, by one point each.
 struct Counted<'a> {
@@ -113,7 +90,7 @@ fn count_values(postings: &Postings, counted: &Counted<'_>, facet: &Facet) -> Fa
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use diptych_core::{AttributeValue, Attributes, Number, PartRef, PointId};
+    use diptych_core::{AttributeValue, Attributes, FilterValue, Number, PartRef, PointId};
     use diptych_store::{Applied, Outcome};
 
     use super::*;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use diptych_core::CollectionName;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,6 +16,8 @@ use tonic::{Code, Status};
 use super::audit::{self, Audit, Event, Line};
 use super::keyfile::KeyRecord;
 use super::keyring::{Badge, Rejected};
+use crate::observe::micros;
+use crate::status::name_of;
 
 tokio::task_local! {
     pub(super) static CALLER: Caller;
@@ -202,8 +204,8 @@ impl Request {
             method: self.arrival.method,
             collections: &collections,
             records: self.records.load(Ordering::Relaxed),
-            code: code.map(audit::code_name),
-            micros: audit::micros(self.arrival.at.elapsed()),
+            code: code.map(name_of),
+            micros: micros(self.arrival.at.elapsed()),
         };
         let stranger = self.badge.is_none() && code == Some(Code::Unauthenticated);
         let written = if stranger { audit.write_stranger(&line, Instant::now()) } else { audit.write(&line) };
@@ -233,28 +235,11 @@ impl Drop for CallOff {
     }
 }
 
-/// The time that a client gives a request, from the value of its `grpc-timeout`: up to eight digits
-/// and a unit, as the protocol has it. `None` for anything else, which counts as no deadline.
-pub(super) fn timeout(value: &str) -> Option<Duration> {
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(amount * 3600),
-        "M" => Duration::from_secs(amount * 60),
-        "S" => Duration::from_secs(amount),
-        "m" => Duration::from_millis(amount),
-        "u" => Duration::from_micros(amount),
-        "n" => Duration::from_nanos(amount),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
 
     use super::super::keyfile::{NewKey, create_key};
     use super::super::keyring::Keyring;
@@ -322,15 +307,5 @@ mod tests {
             assert!(queued.await.unwrap_err().is_cancelled());
             assert!(!begun.load(Ordering::Relaxed));
         });
-    }
-
-    #[test]
-    fn timeouts_are_read_as_the_protocol_writes_them() {
-        assert_eq!(timeout("100m"), Some(Duration::from_millis(100)));
-        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        assert_eq!(timeout("0n"), Some(Duration::ZERO));
-        for wrong in ["", "m", "100", "123456789S", "-1S", "1.5S", "5x", "5é"] {
-            assert_eq!(timeout(wrong), None, "{wrong}");
-        }
     }
 }

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
@@ -19,11 +18,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::Gate;
-use super::caller::{Arrival, CALLER, Caller, deadline_exceeded, timeout};
+use super::caller::{Arrival, CALLER, Caller, deadline_exceeded};
 use super::keyfile::KeyRecord;
 use super::keyring::{Badge, Rejected};
 use super::roles::{Access, Rule, rule};
-use crate::observe::{REQUEST_ID, RequestId};
+use crate::observe::{REQUEST_ID, RequestId, code_of, follow, grpc_timeout};
 
 /// Where a request carries its key.
 const AUTHORIZATION: &str = "authorization";
@@ -196,9 +195,15 @@ struct Ticket(Caller);
 
 impl Ticket {
     fn settle(self, rule: Rule, response: Response<Body>) -> Response<Body> {
-        let refused = response.headers().get(Status::GRPC_STATUS).map(|v| Code::from_bytes(v.as_bytes()));
-        match refused {
-            None if rule.streams => response.map(|body| Body::new(Recorded { body, ticket: self })),
+        match code_of(response.headers()) {
+            None if rule.streams => {
+                let (head, body) = response.into_parts();
+                let body = follow(&head.headers, body, move |code| {
+                    // The stream is over; what it gave was announced by the line of its beginning.
+                    let _ = self.0.ended(code);
+                });
+                Response::from_parts(head, body)
+            }
             code => match self.0.ended(code.unwrap_or(Code::Ok)) {
                 Ok(()) => response,
                 // What cannot be recorded is not given out.
@@ -218,49 +223,9 @@ impl Drop for Ticket {
     }
 }
 
-/// A stream of answers whose end is recorded.
-struct Recorded {
-    body: Body,
-    ticket: Ticket,
-}
-
-impl http_body::Body for Recorded {
-    type Data = <Body as http_body::Body>::Data;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let code = match &polled {
-            Poll::Ready(Some(Ok(frame))) => frame.trailers_ref().map(|trailers| {
-                trailers.get(Status::GRPC_STATUS).map_or(Code::Ok, |v| Code::from_bytes(v.as_bytes()))
-            }),
-            Poll::Ready(Some(Err(status))) => Some(status.code()),
-            Poll::Ready(None) => Some(Code::Ok),
-            Poll::Pending => None,
-        };
-        if let Some(code) = code {
-            // The stream is over; what it gave was announced by the line of its beginning.
-            let _ = self.ticket.0.ended(code);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// When the client no longer waits.
 fn deadline(headers: &HeaderMap, at: Instant) -> Option<Instant> {
-    let value = headers.get("grpc-timeout")?.to_str().ok()?;
-    at.checked_add(timeout(value)?)
+    at.checked_add(grpc_timeout(headers)?)
 }
 
 /// The id that the layer around this one has given the request, so that logs and audit agree; without

@@ -422,7 +422,7 @@ mod tests {
             text.replace("write", "owner"),
             text.replace("hash", "hush"),
             text.replace("[[key]]", "[[key"),
-            text.replace("T", "t"),
+            text.replace("T", "_"),
             format!("{text}\n{text}"),
         ] {
             fs::write(&path, &damaged).unwrap();

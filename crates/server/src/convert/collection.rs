@@ -3,72 +3,19 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use diptych_core::{AttributeSchema, AttributeType, CollectionName, Key, RequestId, SchemaError, Time};
+use diptych_core::{CollectionName, Key, RequestId};
 use diptych_engine::{AttributeChange, Changed, CollectionInfo, Outcome};
+use diptych_proto::FieldMask;
+use diptych_proto::convert::{attribute_from_wire, schema_to_wire, time_to_wire};
 use diptych_proto::v1 as wire;
-use diptych_proto::{FieldMask, Timestamp};
 use tonic::Status;
 
 use super::mask::attribute_path;
-use super::record::attribute_from_wire;
 use super::{key_from_wire, refused};
-
-/// A moment of the wire.
-///
-/// # Errors
-/// When it is none: outside the years 1 to 9999, or with more than a second of nanoseconds.
-pub(crate) fn time_from_wire(time: Timestamp, what: &str) -> Result<Time, Status> {
-    let nanos = u32::try_from(time.nanos).unwrap_or(u32::MAX);
-    Time::new(time.seconds, nanos).map_err(|error| Status::invalid_argument(format!("{what}: {error}")))
-}
-
-/// A moment for the wire.
-pub fn time_to_wire(time: Time) -> Timestamp {
-    let nanos = i32::try_from(time.nanos()).expect("a time has less than 10^9 nanoseconds");
-    Timestamp { seconds: time.seconds(), nanos }
-}
 
 /// The id of a request, if it has one.
 pub(crate) fn request_id_from_wire(id: String) -> Result<Option<RequestId>, Status> {
     if id.is_empty() { Ok(None) } else { RequestId::new(id).map(Some).map_err(refused) }
-}
-
-/// A schema of the wire; none asks for nothing.
-pub(crate) fn schema_from_wire(schema: Option<wire::AttributeSchema>) -> Result<AttributeSchema, Status> {
-    let Some(wire::AttributeSchema { types, closed }) = schema else { return Ok(AttributeSchema::default()) };
-    let types = types.into_iter().map(|(name, of)| match type_from_wire(of) {
-        Some(of) => Ok((name, of)),
-        None => {
-            let name: String = name.chars().take(64).collect();
-            let reason =
-                format!("attribute '{name}' has no known type; set one such as ATTRIBUTE_TYPE_STRING");
-            Err(refused(SchemaError::Invalid { reason }))
-        }
-    });
-    AttributeSchema::new(types.collect::<Result<_, _>>()?, !closed).map_err(refused)
-}
-
-/// A schema for the wire.
-pub fn schema_to_wire(schema: &AttributeSchema) -> wire::AttributeSchema {
-    let types = schema.types().iter().map(|(name, &of)| (name.clone(), type_to_wire(of)));
-    wire::AttributeSchema { types: types.collect(), closed: !schema.is_open() }
-}
-
-/// A type of the wire, if it is a known one.
-pub fn type_from_wire(of: i32) -> Option<AttributeType> {
-    AttributeType::ALL.into_iter().find(|&known| type_to_wire(known) == of)
-}
-
-fn type_to_wire(of: AttributeType) -> i32 {
-    let of = match of {
-        AttributeType::String => wire::AttributeType::String,
-        AttributeType::List => wire::AttributeType::List,
-        AttributeType::Integer => wire::AttributeType::Integer,
-        AttributeType::Float => wire::AttributeType::Float,
-        AttributeType::Bool => wire::AttributeType::Bool,
-        AttributeType::Time => wire::AttributeType::Time,
-    };
-    of as i32
 }
 
 pub(crate) fn collection_to_wire(info: CollectionInfo) -> wire::Collection {

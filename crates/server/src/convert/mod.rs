@@ -1,32 +1,27 @@
-//! Wire to core and back, all of it: a file for each kind of message, names and small values here.
+//! Requests of the wire to core, and answers back: a file for each kind of message, names here. What a client needs too
+//! is in `diptych_proto::convert`.
 
 mod classify;
 mod collection;
 mod facet;
-mod filter;
 mod mask;
 mod record;
 mod search;
 mod stats;
 
-use diptych_core::{CollectionName, Embedding, Key, Modality, PartRef};
+use diptych_core::{CollectionName, Embedding, Key};
 use diptych_engine::EngineError;
 use diptych_proto::v1 as wire;
 use tonic::Status;
 
 pub(crate) use classify::{ClassifyCall, classified_to_wire, classify_from_wire};
 pub(crate) use collection::{
-    changed_to_wire, collection_to_wire, collection_token_from_wire, request_id_from_wire, schema_from_wire,
-    update_from_wire,
+    changed_to_wire, collection_to_wire, collection_token_from_wire, request_id_from_wire, update_from_wire,
 };
-pub use collection::{schema_to_wire, time_to_wire, type_from_wire};
-pub(crate) use facet::{facets_from_wire, facets_to_wire};
-pub(crate) use filter::filter_from_wire;
-pub use filter::{filter_to_wire, filter_value_from_wire};
+pub(crate) use diptych_proto::convert::{filter_from_wire, schema_from_wire};
+pub(crate) use facet::facets_from_wire;
 pub(crate) use mask::read_mask_from_wire;
 pub(crate) use record::{Once, ingest_error, ingest_from_wire, record_to_wire, written_to_wire};
-pub use record::{attributes_from_wire, attributes_to_wire};
-pub use search::plan_from_wire;
 pub(crate) use search::{SearchCall, replay_from_wire, replayed, search_from_wire, search_to_wire};
 pub use stats::index_to_wire;
 pub(crate) use stats::overview_to_wire;
@@ -72,41 +67,6 @@ pub(crate) fn page_token_from_wire(token: &str) -> Result<Option<Key>, Status> {
 
 pub(crate) fn page_token_to_wire(last: &Key) -> String {
     last.as_str().bytes().map(|b| format!("{b:02x}")).collect()
-}
-
-/// A modality of the wire, if it is a known one.
-pub fn modality_from_wire(modality: i32) -> Option<Modality> {
-    match wire::Modality::try_from(modality) {
-        Ok(wire::Modality::Image) => Some(Modality::Image),
-        Ok(wire::Modality::Text) => Some(Modality::Text),
-        Ok(wire::Modality::Unspecified) | Err(_) => None,
-    }
-}
-
-/// A modality for the wire.
-pub fn modality_to_wire(modality: Modality) -> i32 {
-    match modality {
-        Modality::Image => wire::Modality::Image as i32,
-        Modality::Text => wire::Modality::Text as i32,
-    }
-}
-
-fn required_modality(modality: i32, field: &str) -> Result<Modality, Status> {
-    modality_from_wire(modality).ok_or_else(|| {
-        Status::invalid_argument(format!(
-            "{field} is not set to a known modality; use MODALITY_IMAGE or MODALITY_TEXT"
-        ))
-    })
-}
-
-fn part_ref_from_wire(part: wire::PartRef) -> Result<PartRef, Status> {
-    let modality = required_modality(part.modality, "part.modality")?;
-    Ok(PartRef { modality, ordinal: part.ordinal, chunk: part.chunk })
-}
-
-fn part_ref_to_wire(part: PartRef) -> wire::PartRef {
-    let PartRef { modality, ordinal, chunk } = part;
-    wire::PartRef { modality: modality_to_wire(modality), ordinal, chunk }
 }
 
 pub(crate) fn vector_to_wire(embedding: Embedding) -> wire::Vector {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use diptych_core::{AttributeValue, Attributes, CollectionName, Part, PartRef, RequestId, TextPart};
+use diptych_core::{CollectionName, Part, PartRef, RequestId, TextPart};
 use diptych_engine::{NewImage, NewRecord, Outcome, PutMode, StoredRecord, Written};
+use diptych_proto::convert::{attributes_from_wire, attributes_to_wire, part_ref_to_wire};
 use diptych_proto::v1 as wire;
 use tonic::Status;
 
-use super::collection::{request_id_from_wire, time_from_wire, time_to_wire};
-use super::{collection_from_wire, key_from_wire, part_ref_to_wire};
+use super::collection::request_id_from_wire;
+use super::{collection_from_wire, key_from_wire};
 
 pub(super) fn part_to_wire(part_ref: PartRef, part: Option<&Part>) -> wire::Part {
     use wire::part::Content;
@@ -54,58 +55,6 @@ pub(crate) fn record_to_wire(stored: StoredRecord) -> wire::Record {
         parts: record.whole_parts().map(|(part_ref, part)| part_to_wire(part_ref, Some(part))).collect(),
         attributes: attributes_to_wire(record.attributes()),
         seq: stored.seq,
-    }
-}
-
-/// Attributes for the wire.
-pub fn attributes_to_wire(
-    attributes: &Attributes,
-) -> std::collections::HashMap<String, wire::AttributeValue> {
-    use wire::attribute_value::Value;
-    let value = |value: &AttributeValue| match value {
-        AttributeValue::String(s) => Value::StringValue(s.clone()),
-        AttributeValue::List(items) => Value::ListValue(wire::StringList { values: items.clone() }),
-        AttributeValue::Integer(v) => Value::IntegerValue(*v),
-        AttributeValue::Float(v) => Value::FloatValue(*v),
-        AttributeValue::Bool(v) => Value::BoolValue(*v),
-        AttributeValue::Time(v) => Value::TimeValue(time_to_wire(*v)),
-    };
-    attributes
-        .iter()
-        .map(|(name, v)| (name.clone(), wire::AttributeValue { value: Some(value(v)) }))
-        .collect()
-}
-
-/// Attributes of the wire.
-///
-/// # Errors
-/// `INVALID_ARGUMENT` naming an attribute whose value is not set.
-pub fn attributes_from_wire(
-    attributes: std::collections::HashMap<String, wire::AttributeValue>,
-) -> Result<Attributes, Status> {
-    attributes
-        .into_iter()
-        .map(|(name, value)| {
-            let value = attribute_from_wire(&name, value)?;
-            Ok((name, value))
-        })
-        .collect()
-}
-
-pub(super) fn attribute_from_wire(name: &str, value: wire::AttributeValue) -> Result<AttributeValue, Status> {
-    use wire::attribute_value::Value;
-    let named = || format!("attribute '{}'", name.chars().take(64).collect::<String>());
-    match value.value {
-        Some(Value::StringValue(s)) => Ok(AttributeValue::String(s)),
-        Some(Value::ListValue(list)) => Ok(AttributeValue::List(list.values)),
-        Some(Value::IntegerValue(v)) => Ok(AttributeValue::Integer(v)),
-        Some(Value::FloatValue(v)) => Ok(AttributeValue::Float(v)),
-        Some(Value::BoolValue(v)) => Ok(AttributeValue::Bool(v)),
-        Some(Value::TimeValue(v)) => Ok(AttributeValue::Time(time_from_wire(v, &named())?)),
-        None => Err(Status::invalid_argument(format!(
-            "{} has no value; set one or leave the attribute out",
-            named()
-        ))),
     }
 }
 

@@ -2,16 +2,20 @@
 
 use diptych_core::limits::K_MAX;
 use diptych_core::{CollectionName, Digest, ModelId, Query, QuerySource, Shape, Target, Term};
-use diptych_engine::{Found, Plan, SearchOutcome};
+use diptych_engine::{Found, SearchOutcome};
+use diptych_proto::convert::{
+    attributes_to_wire, facet_counts_to_wire, filter_from_wire, part_ref_from_wire, plan_to_wire,
+    required_modality,
+};
 use diptych_proto::v1 as wire;
 use prost::Message;
 use tonic::Status;
 
-use super::facet::{facets_from_wire, facets_to_wire};
-use super::filter::filter_from_wire;
+use super::facet::facets_from_wire;
 use super::mask::{HitMask, hit_mask_from_wire};
-use super::record::{attributes_to_wire, part_to_wire};
-use super::{collection_from_wire, key_from_wire, part_ref_from_wire, refused, required_modality};
+use super::record::part_to_wire;
+use super::{collection_from_wire, key_from_wire, refused};
+use crate::observe::micros;
 
 const K_DEFAULT: u32 = 10;
 
@@ -232,7 +236,6 @@ pub(crate) fn search_to_wire(
     asked: Asked,
     model: ModelId,
 ) -> wire::SearchResponse {
-    let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     let Asked { digest, mut parameters, mask } = asked;
     let times = outcome.times;
     let shown = query.shape().offset + outcome.hits.len();
@@ -257,7 +260,7 @@ pub(crate) fn search_to_wire(
         below: to_wire(outcome.below),
         next_page_token,
         receipt: Some(receipt),
-        facets: facets_to_wire(outcome.facets),
+        facets: outcome.facets.into_iter().map(facet_counts_to_wire).collect(),
         stats: Some(wire::SearchStats {
             searched_points: outcome.searched_points as u64,
             encode_micros: micros(times.encode),
@@ -265,7 +268,7 @@ pub(crate) fn search_to_wire(
             fetch_micros: micros(times.fetch),
             facet_micros: micros(times.facets),
             truncated_tokens: outcome.truncated_tokens,
-            plan: plan_to_wire(outcome.plan) as i32,
+            plan: plan_to_wire(outcome.plan),
             matching_points: outcome.matching_points,
             ef: outcome.ef.map(|ef| ef as u64),
             notes: outcome.notes,
@@ -284,24 +287,6 @@ fn digest_of_hits(hits: &[Found]) -> Digest {
         hasher.update(&hit.score.to_bits().to_le_bytes());
     }
     Digest(*hasher.finalize().as_bytes())
-}
-
-fn plan_to_wire(plan: Plan) -> wire::SearchPlan {
-    match plan {
-        Plan::Scan => wire::SearchPlan::Scan,
-        Plan::Walk => wire::SearchPlan::Walk,
-        Plan::TwoHop => wire::SearchPlan::TwoHop,
-    }
-}
-
-/// A plan of the wire, if it is a known one.
-pub fn plan_from_wire(plan: i32) -> Option<Plan> {
-    match wire::SearchPlan::try_from(plan) {
-        Ok(wire::SearchPlan::Scan) => Some(Plan::Scan),
-        Ok(wire::SearchPlan::Walk) => Some(Plan::Walk),
-        Ok(wire::SearchPlan::TwoHop) => Some(Plan::TwoHop),
-        Ok(wire::SearchPlan::Unspecified) | Err(_) => None,
-    }
 }
 
 fn hit_to_wire(Found { hit, relevance, term_scores, record, thumbnail, .. }: Found) -> wire::Hit {

@@ -4,9 +4,8 @@ use diptych_engine::{
     CacheStats, Estimate, IndexReport, IndexStats, Overview, QueryKind, RecallReport, RelevanceReport,
     Reliability, ReliabilityBin, TextTotals,
 };
+use diptych_proto::convert::modality_to_wire;
 use diptych_proto::v1 as wire;
-
-use super::modality_to_wire;
 
 pub(crate) fn overview_to_wire(overview: Overview) -> wire::StatsResponse {
     let (mut recall, mut indexes) = (overview.recall, overview.indexes);

@@ -1,24 +1,26 @@
 //! Conditions on attributes.
 
 use diptych_core::{Comparison, Condition, Filter, FilterValue, Number};
-use diptych_proto::v1 as wire;
-use tonic::Status;
 
-use super::collection::{time_from_wire, time_to_wire};
-use super::refused;
+use super::{WireError, short, time_from_wire, time_to_wire};
+use crate::v1 as wire;
 
-pub(crate) fn filter_from_wire(filter: wire::Filter) -> Result<Filter, Status> {
-    Filter::new(condition_from_wire(filter)?).map_err(refused)
+/// A filter of the wire.
+///
+/// # Errors
+/// [`WireError`] when a condition is not set, or the filter is refused.
+pub fn filter_from_wire(filter: wire::Filter) -> Result<Filter, WireError> {
+    Filter::new(condition_from_wire(filter)?).map_err(WireError::new)
 }
 
 /// As deep as the message, whose depth its decoder bounds.
-fn condition_from_wire(filter: wire::Filter) -> Result<Condition, Status> {
+fn condition_from_wire(filter: wire::Filter) -> Result<Condition, WireError> {
     use wire::filter::Condition as Wire;
     let list = |list: wire::FilterList| {
-        list.filters.into_iter().map(condition_from_wire).collect::<Result<Vec<_>, Status>>()
+        list.filters.into_iter().map(condition_from_wire).collect::<Result<Vec<_>, WireError>>()
     };
     let unset = "a filter has no condition; set one of compare, one_of, has, starts_with, exists, all, any and negation";
-    Ok(match filter.condition.ok_or_else(|| Status::invalid_argument(unset))? {
+    Ok(match filter.condition.ok_or_else(|| WireError::new(unset))? {
         Wire::Compare(wire::AttributeComparison { attribute, operator, value }) => Condition::Compare {
             comparison: comparison_from_wire(operator, &attribute)?,
             value: filter_value_from_wire(value.unwrap_or_default(), &attribute)?,
@@ -39,7 +41,7 @@ fn condition_from_wire(filter: wire::Filter) -> Result<Condition, Status> {
     })
 }
 
-fn comparison_from_wire(operator: i32, attribute: &str) -> Result<Comparison, Status> {
+fn comparison_from_wire(operator: i32, attribute: &str) -> Result<Comparison, WireError> {
     use wire::ComparisonOperator as Wire;
     match Wire::try_from(operator) {
         Ok(Wire::Equal) => Ok(Comparison::Equal),
@@ -48,7 +50,7 @@ fn comparison_from_wire(operator: i32, attribute: &str) -> Result<Comparison, St
         Ok(Wire::LessOrEqual) => Ok(Comparison::LessOrEqual),
         Ok(Wire::Greater) => Ok(Comparison::Greater),
         Ok(Wire::GreaterOrEqual) => Ok(Comparison::GreaterOrEqual),
-        Ok(Wire::Unspecified) | Err(_) => Err(Status::invalid_argument(format!(
+        Ok(Wire::Unspecified) | Err(_) => Err(WireError::new(format_args!(
             "the filter compares attribute '{attribute}' with no known operator; set one such as \
              COMPARISON_OPERATOR_EQUAL"
         ))),
@@ -58,8 +60,11 @@ fn comparison_from_wire(operator: i32, attribute: &str) -> Result<Comparison, St
 /// What an attribute is compared with, of the wire.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` naming an attribute whose value is not set.
-pub fn filter_value_from_wire(value: wire::FilterValue, attribute: &str) -> Result<FilterValue, Status> {
+/// [`WireError`] naming an attribute whose value is not set.
+pub(super) fn filter_value_from_wire(
+    value: wire::FilterValue,
+    attribute: &str,
+) -> Result<FilterValue, WireError> {
     use wire::filter_value::Value;
     match value.value {
         Some(Value::StringValue(text)) => Ok(FilterValue::Text(text)),
@@ -67,10 +72,10 @@ pub fn filter_value_from_wire(value: wire::FilterValue, attribute: &str) -> Resu
         Some(Value::FloatValue(v)) => Ok(FilterValue::Number(Number::Float(v))),
         Some(Value::BoolValue(v)) => Ok(FilterValue::Bool(v)),
         Some(Value::TimeValue(v)) => {
-            let what = format!("the filter's attribute '{}'", attribute.chars().take(64).collect::<String>());
+            let what = format!("the filter's attribute '{}'", short(attribute));
             Ok(FilterValue::Time(time_from_wire(v, &what)?))
         }
-        None => Err(Status::invalid_argument(format!(
+        None => Err(WireError::new(format_args!(
             "the filter compares attribute '{attribute}' with no value; set one"
         ))),
     }
@@ -88,11 +93,11 @@ fn condition_to_wire(condition: &Condition) -> wire::Filter {
         Condition::Compare { attribute, comparison, value } => Wire::Compare(wire::AttributeComparison {
             attribute: attribute.clone(),
             operator: comparison_to_wire(*comparison) as i32,
-            value: Some(value_to_wire(value)),
+            value: Some(filter_value_to_wire(value)),
         }),
         Condition::In { attribute, values } => Wire::OneOf(wire::AttributeIn {
             attribute: attribute.clone(),
-            values: values.iter().map(value_to_wire).collect(),
+            values: values.iter().map(filter_value_to_wire).collect(),
         }),
         Condition::Has { attribute, text } => {
             Wire::Has(wire::AttributeHas { attribute: attribute.clone(), text: text.clone() })
@@ -120,7 +125,7 @@ fn comparison_to_wire(comparison: Comparison) -> wire::ComparisonOperator {
     }
 }
 
-pub(super) fn value_to_wire(value: &FilterValue) -> wire::FilterValue {
+pub(super) fn filter_value_to_wire(value: &FilterValue) -> wire::FilterValue {
     use wire::filter_value::Value;
     let value = match value {
         FilterValue::Text(text) => Value::StringValue(text.clone()),
