@@ -71,7 +71,7 @@ async fn searches_are_built_answered_and_paged() {
     assert_eq!((found.hits.len(), found.hits[0].key.as_str()), (10, "phantom-000004"));
     assert!(found.hits[0].score > 0.999 && found.hits[0].term_scores.is_empty());
     assert!(
-        matches!(&found.hits[0].part.content, Some(PartContent::Image(image)) if image.source.ends_with(".png"))
+        matches!(&found.hits[0].part.as_ref().unwrap().content, Some(PartContent::Image(image)) if image.source.ends_with(".png"))
     );
     assert_eq!(found.stats.plan, Some(Plan::Scan));
     let case = key("phantom-000004");

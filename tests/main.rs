@@ -14,6 +14,7 @@ mod config;
 mod crash;
 mod evaluation;
 mod filters;
+mod hybrid;
 mod index;
 mod journey;
 mod long_text;

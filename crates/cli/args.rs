@@ -6,7 +6,7 @@ mod keys;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use diptych_core::{CollectionName, Facet, Filter, Key, Target};
+use diptych_core::{CollectionName, Facet, Filter, Fusion, Key, Target};
 use diptych_encoder::Precision;
 use diptych_eval::Bootstrap;
 use diptych_train::tune;
@@ -38,7 +38,8 @@ const SEARCH_HELP: &str = "\
     A term with - in front is looked away from. An argument that ends like an image file, or begins \
     with ./, ../ or /, is one; everything else is words. The second number of a hit is its relevance, \
     the probability that it is a match, learned from the collection's own pairs of images and texts; \
-    a collection with too few shows none.";
+    a collection with too few shows none. With --words or --hybrid there is a third number, the BM25 \
+    score, and under a hit stands the sentence that has the words; the order is that of both together.";
 const RELEVANCE_HELP: &str = "\
     Parts of stored records are searched for the other parts of their records, with their own record \
     among the answers and once more without it. Half of these questions fit a curve from the cosine \
@@ -62,7 +63,7 @@ pub enum Command {
     /// Ingest a folder of images (with same-named .txt files) or a .jsonl file
     Ingest(IngestArgs),
     /// Find images or texts by a text, an image or a stored record
-    Search(SearchArgs),
+    Search(Box<SearchArgs>),
     /// Build, seal and merge the indexes of a data directory that no server has open, or check them
     Index(IndexArgs),
     /// Write the embeddings of images and texts to a safetensors file
@@ -212,6 +213,20 @@ pub struct SearchArgs {
     /// Search by a stored record
     #[arg(long, group = "query", value_parser = key, value_name = "KEY")]
     pub key: Option<Key>,
+    /// Look for words in texts, too, or only for them
+    ///
+    /// Case, accents and English endings do not count. Each word adds to the score of a text; a "phrase in
+    /// double quotes" must be there word for word, +word must be there, -word must not be. What must or must
+    /// not be there holds for every hit.
+    #[arg(long, group = "query", allow_hyphen_values = true, value_name = "WORDS")]
+    pub words: Option<String>,
+    /// Look for the words of the texts searched by, too, those with - in front aside
+    #[arg(long, conflicts_with = "words")]
+    pub hybrid: bool,
+    /// How the order by words and the order by meaning become one: rrf by ranks, rrf:K with another
+    /// constant than 60, or weighted:SHARE by scores, of which words count the share
+    #[arg(long, default_value = "rrf", value_parser = fusion, value_name = "rrf|weighted:0.3")]
+    pub fusion: Fusion,
     /// What to find: image, text or both
     #[arg(long, default_value = "both", value_parser = target, value_name = "image|text|both")]
     pub target: Target,
@@ -519,4 +534,15 @@ fn target(target: &str) -> Result<Target, String> {
 fn share(share: &str) -> Result<f64, String> {
     let value: f64 = share.parse().map_err(|e| format!("{e}; write a share such as 0.01"))?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("use a share from 0 to 1".to_owned()) }
+}
+
+fn fusion(fusion: &str) -> Result<Fusion, String> {
+    let how = "use rrf, rrf:60 or weighted:0.3";
+    let number = |number: &str| number.parse::<f32>().map_err(|e| format!("{e}; {how}"));
+    match fusion.split_once(':') {
+        None if fusion == "rrf" => Ok(Fusion::default()),
+        Some(("rrf", k)) => Ok(Fusion::Rrf { k: number(k)? }),
+        Some(("weighted", lexical)) => Ok(Fusion::Weighted { lexical: number(lexical)? }),
+        _ => Err(how.to_owned()),
+    }
 }

@@ -1,19 +1,27 @@
 //! `diptych search`.
 
+mod shown;
+
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use diptych_client::{Client, Found, Hit, PartContent, Search, SearchStats};
-use diptych_core::{AttributeValue, QuerySource, Target, Term};
+use anyhow::{Context, Result, bail};
+use diptych_client::{Client, Found, Hit, Search, SearchStats};
+use diptych_core::{Lexical, QuerySource, Target, Term};
 use diptych_engine::{EngineOptions, IndexKind};
-use serde_json::{Map, Value, json};
+use diptych_lexical::LexicalQuery;
+use serde_json::{Value, json};
 
 use crate::args::SearchArgs;
 use crate::{facets, local, output, remote, terms};
+use shown::{hit_json, print_hits};
 
 pub fn run(args: &SearchArgs) -> Result<ExitCode> {
-    let search = search(args)?;
+    let terms = terms(args)?;
+    let lexical = lexical(args, &terms)?;
+    let words = lexical.as_ref().map(|lexical| LexicalQuery::parse(&lexical.text)).transpose()?;
+    let words = words.as_ref();
+    let search = search(args, terms, lexical.as_ref());
     let found = remote::runtime()?.block_on(async {
         let client = client(args).await?.with_collection(args.place.collection.clone());
         anyhow::Ok(client.search(&search).await?)
@@ -31,7 +39,7 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
         write_thumbnails(dir, &found.hits)?;
     }
     if args.json {
-        output::line(&serde_json::to_string_pretty(&as_json(&found))?)?;
+        output::line(&serde_json::to_string_pretty(&as_json(&found, words))?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if !found.below.is_empty() {
@@ -39,7 +47,7 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
             "no good match: nothing has a relevance of {:.0} % or more; nearest to it:",
             100.0 * args.min_relevance.unwrap_or(0.0)
         ))?;
-        print_hits(&found.below)?;
+        print_hits(&found.below, words)?;
     } else if found.hits.is_empty() {
         let what = match args.target {
             Target::Only(modality) => modality.as_str(),
@@ -50,7 +58,7 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
             false => format!("no {what} in the collection yet"),
         })?;
     }
-    print_hits(&found.hits)?;
+    print_hits(&found.hits, words)?;
     facets::print(&found.facets)?;
     // Beside the answer, which may go on to another program.
     eprintln!("{}", summary_of_stats(&found.stats));
@@ -73,8 +81,8 @@ async fn client(args: &SearchArgs) -> Result<Client> {
 }
 
 /// What was typed.
-fn search(args: &SearchArgs) -> Result<Search> {
-    let mut search = terms(args)?.into_iter().fold(Search::new(), Search::term).target(args.target);
+fn search(args: &SearchArgs, terms: Vec<Term>, lexical: Option<&Lexical>) -> Search {
+    let mut search = terms.into_iter().fold(Search::new(), Search::term).target(args.target);
     // Out of range here is out of range there: the server says what is right.
     search = search.k(u32::try_from(args.k).unwrap_or(u32::MAX));
     if let Some(relevance) = args.min_relevance {
@@ -104,10 +112,13 @@ fn search(args: &SearchArgs) -> Result<Search> {
     if let Some(filter) = &args.filter {
         search = search.filter(filter);
     }
+    if let Some(lexical) = lexical {
+        search = search.lexical(lexical);
+    }
     if args.thumbnails.is_some() {
         search = search.thumbnails();
     }
-    Ok(args.facets.iter().fold(search, Search::facet))
+    args.facets.iter().fold(search, Search::facet)
 }
 
 /// Everything that was typed, flags first.
@@ -124,41 +135,27 @@ fn terms(args: &SearchArgs) -> Result<Vec<Term>> {
     Ok(terms)
 }
 
-fn print_hits(hits: &[Hit]) -> Result<()> {
-    let width = hits.iter().map(|h| h.key.as_str().chars().count()).max().unwrap_or(0).min(40);
-    let told = hits.iter().any(|hit| hit.relevance.is_some());
-    for (rank, hit) in hits.iter().enumerate() {
-        let relevance = match hit.relevance {
-            Some(relevance) => format!("  {:>4.0} %", 100.0 * relevance),
-            None if told => "        ".to_owned(),
-            None => String::new(),
-        };
-        output::line(&format!(
-            "{:>3}  {:>6.3}{relevance}  {:<width$}  {}",
-            rank + 1,
-            hit.score,
-            hit.key.as_str(),
-            summary(hit)
-        ))?;
-    }
-    Ok(())
-}
-
-/// What was found of a record, in one line.
-fn summary(hit: &Hit) -> String {
-    let what = match hit.part.as_ref().and_then(|part| part.content.as_ref()) {
-        Some(PartContent::Text(text)) => return output::shorten(&text.text, 100),
-        // The end of a path says more than its beginning.
-        Some(PartContent::Image(image)) => Path::new(&image.source)
-            .file_name()
-            .map_or_else(|| image.source.clone(), |name| name.to_string_lossy().into_owned()),
-        None => hit.part.as_ref().map(|part| part.at.to_string()).unwrap_or_default(),
+/// The words to look for in texts, if any.
+fn lexical(args: &SearchArgs, terms: &[Term]) -> Result<Option<Lexical>> {
+    let text = match &args.words {
+        Some(words) => words.clone(),
+        None if args.hybrid => {
+            let texts =
+                terms.iter().filter(|term| term.weight() > 0.0).filter_map(|term| match term.source() {
+                    QuerySource::Text(text) => Some(text.as_str()),
+                    _ => None,
+                });
+            let texts: Vec<&str> = texts.collect();
+            if texts.is_empty() {
+                bail!(
+                    "--hybrid looks for the words of the texts searched by, and there is none; use --words"
+                );
+            }
+            texts.join(" ")
+        }
+        None => return Ok(None),
     };
-    let labels = match hit.attributes.get("labels") {
-        Some(AttributeValue::List(labels)) => format!("  [{}]", labels.join(", ")),
-        _ => String::new(),
-    };
-    format!("{}{labels}", output::shorten(&what, 100))
+    Ok(Some(Lexical { text, fusion: args.fusion }))
 }
 
 fn summary_of_stats(stats: &SearchStats) -> String {
@@ -168,10 +165,17 @@ fn summary_of_stats(stats: &SearchStats) -> String {
         Some(matching) => format!("{matching} of {points}"),
         None => points,
     };
-    let [encode, search, fetch] =
-        [stats.encode, stats.search, stats.fetch].map(|time| time.as_secs_f64() * 1e3);
+    let [encode, search, lexical, fetch] =
+        [stats.encode, stats.search, stats.lexical, stats.fetch].map(|time| time.as_secs_f64() * 1e3);
+    let (with, words) = match stats.lexical_matches {
+        Some(matches) => {
+            let records = output::count(matches, "record");
+            (format!(" · {records} with the words"), format!("words {lexical:.1} ms, "))
+        }
+        None => (String::new(), String::new()),
+    };
     format!(
-        "{}{ef} · {among} · encode {encode:.1} ms, search {search:.1} ms, fetch {fetch:.1} ms",
+        "{}{ef} · {among}{with} · encode {encode:.1} ms, search {search:.1} ms, {words}fetch {fetch:.1} ms",
         plan(stats)
     )
 }
@@ -180,8 +184,8 @@ fn plan(stats: &SearchStats) -> String {
     stats.plan.map_or_else(|| "unknown".to_owned(), |plan| plan.to_string())
 }
 
-fn as_json(found: &Found) -> Value {
-    let hits = |hits: &[Hit]| hits.iter().map(hit_json).collect::<Vec<_>>();
+fn as_json(found: &Found, words: Option<&LexicalQuery>) -> Value {
+    let hits = |hits: &[Hit]| hits.iter().map(|hit| hit_json(hit, words)).collect::<Vec<_>>();
     let receipt = &found.receipt;
     json!({
         "hits": hits(&found.hits),
@@ -197,6 +201,8 @@ fn as_json(found: &Found) -> Value {
 
 fn stats_json(stats: &SearchStats) -> Value {
     json!({
+        "lexical_matches": stats.lexical_matches,
+        "lexical_seconds": stats.lexical.as_secs_f64(),
         "plan": plan(stats),
         "ef": stats.ef,
         "searched_points": stats.searched_points,
@@ -206,30 +212,6 @@ fn stats_json(stats: &SearchStats) -> Value {
         "fetch_seconds": stats.fetch.as_secs_f64(),
         "notes": stats.notes,
     })
-}
-
-fn hit_json(hit: &Hit) -> Value {
-    let part = hit.part.as_ref().map(|part| part.at.to_string());
-    let mut json = json!({"key": hit.key.as_str(), "score": hit.score, "part": part});
-    if let Some(relevance) = hit.relevance {
-        json["relevance"] = json!(relevance);
-    }
-    if !hit.term_scores.is_empty() {
-        json["term_scores"] = json!(hit.term_scores);
-    }
-    match hit.part.as_ref().and_then(|part| part.content.as_ref()) {
-        Some(PartContent::Text(text)) => {
-            json["text"] = json!(text.text);
-            if let Some(span) = &text.span {
-                json["span"] = json!([span.start, span.end]);
-            }
-        }
-        Some(PartContent::Image(image)) => json["image"] = json!(image.source),
-        None => {}
-    }
-    let attributes = hit.attributes.iter().map(|(name, of)| (name.clone(), output::attribute_json(of)));
-    json["attributes"] = Value::Object(attributes.collect::<Map<_, _>>());
-    json
 }
 
 /// Writes the small pictures of hits into a folder, by their rank.

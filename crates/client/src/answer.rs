@@ -51,6 +51,8 @@ pub struct Hit {
     pub attributes: Attributes,
     /// The cosine of the best part with every term, in their order; empty for a single one.
     pub term_scores: Vec<f32>,
+    /// The text that has the words, where there are words and it has any.
+    pub lexical: Option<LexicalMatch>,
     /// A small picture, as a JPEG file; absent when it was not asked for or none is kept.
     pub thumbnail: Option<Vec<u8>>,
 }
@@ -61,6 +63,25 @@ impl Hit {
         match &self.part.as_ref()?.content {
             Some(PartContent::Text(text)) => Some(&text.text),
             _ => None,
+        }
+    }
+}
+
+/// A text that has the words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LexicalMatch {
+    /// Its BM25 score.
+    pub score: f32,
+    /// The text, or the chunk of it.
+    pub part: Part,
+}
+
+impl LexicalMatch {
+    /// The text.
+    pub fn text(&self) -> &str {
+        match &self.part.content {
+            Some(PartContent::Text(text)) => &text.text,
+            _ => "",
         }
     }
 }
@@ -111,6 +132,10 @@ pub struct SearchStats {
     pub encode: Duration,
     /// Time in the index.
     pub search: Duration,
+    /// Time to look up words.
+    pub lexical: Duration,
+    /// Records that have the words; absent without any.
+    pub lexical_matches: Option<u64>,
     /// Time to read the hits from the store.
     pub fetch: Duration,
     /// Tokens of the query text beyond the model's context.
@@ -234,8 +259,13 @@ impl Found {
 
 impl Hit {
     fn from_wire(hit: wire::Hit) -> Result<Self, Error> {
+        let lexical = match (hit.lexical_score, hit.lexical_part) {
+            (Some(score), Some(part)) => Some(LexicalMatch { score, part: Part::from_wire(part)? }),
+            _ => None,
+        };
         Ok(Self {
             key: key(hit.key)?,
+            lexical,
             score: hit.score,
             relevance: hit.relevance,
             part: hit.part.map(Part::from_wire).transpose()?,
@@ -276,6 +306,8 @@ impl SearchStats {
             matching_points: stats.matching_points,
             encode: Duration::from_micros(stats.encode_micros),
             search: Duration::from_micros(stats.search_micros),
+            lexical: Duration::from_micros(stats.lexical_micros),
+            lexical_matches: stats.lexical_matches,
             fetch: Duration::from_micros(stats.fetch_micros),
             truncated_tokens: stats.truncated_tokens,
             notes: stats.notes,

@@ -19,13 +19,14 @@ mod retry;
 mod search;
 
 pub use answer::{
-    Collection, CollectionStats, Embeddings, Found, Hit, Part, PartContent, Receipt, Record, SearchStats,
-    Stats, TextContent,
+    Collection, CollectionStats, Embeddings, Found, Hit, LexicalMatch, Part, PartContent, Receipt, Record,
+    SearchStats, Stats, TextContent,
 };
 pub use client::Client;
 pub use diptych_core::{
     AttributeSchema, AttributeType, AttributeValue, Attributes, CollectionName, Facet, FacetCounts,
-    FacetValue, Filter, FilterValue, Key, Modality, PartRef, Plan, RequestId, Target, Term, Time,
+    FacetValue, Filter, FilterValue, Fusion, Key, Lexical, Modality, PartRef, Plan, RequestId, Target, Term,
+    Time,
 };
 pub use error::Error;
 pub use ingest::{

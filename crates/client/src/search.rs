@@ -1,7 +1,11 @@
 //! Searching: what is asked for, and pages of answers.
 
-use diptych_core::{CollectionName, Facet, Filter, FilterError, Key, PartRef, QuerySource, Target, Term};
-use diptych_proto::convert::{facet_to_wire, filter_to_wire, modality_to_wire, part_ref_to_wire};
+use diptych_core::{
+    CollectionName, Facet, Filter, FilterError, Fusion, Key, Lexical, PartRef, QuerySource, Target, Term,
+};
+use diptych_proto::convert::{
+    facet_to_wire, filter_to_wire, lexical_to_wire, modality_to_wire, part_ref_to_wire,
+};
 use diptych_proto::v1 as wire;
 use futures_util::stream;
 use tokio_stream::Stream;
@@ -187,6 +191,19 @@ impl Search {
     pub fn diversity(mut self, share: f32) -> Self {
         self.request.diversity = Some(share);
         self
+    }
+
+    /// Looks for words in texts, too, or with nothing else for words alone.
+    #[must_use]
+    pub fn lexical(mut self, lexical: &Lexical) -> Self {
+        self.request.lexical = Some(lexical_to_wire(lexical));
+        self
+    }
+
+    /// The same with ranks fused as usual: words, `"phrases"`, `+required` and `-excluded` ones.
+    #[must_use]
+    pub fn words(self, words: impl Into<String>) -> Self {
+        self.lexical(&Lexical { text: words.into(), fusion: Fusion::default() })
     }
 
     /// Counts the values of an attribute, over all records that could be found.

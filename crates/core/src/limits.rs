@@ -49,3 +49,5 @@ pub const FACETS_MAX: usize = 16;
 pub const FACET_VALUES_MAX: usize = 1_000;
 /// Largest weight of a term, either way.
 pub const WEIGHT_MAX: f32 = 1_000.0;
+/// Largest constant of reciprocal rank fusion.
+pub const RANK_CONSTANT_MAX: f32 = 10_000.0;

@@ -1,6 +1,8 @@
 //! What is asked of a collection, and what it answers.
 
-use crate::limits::{EF_MAX, FACET_VALUES_MAX, FACETS_MAX, K_MAX, TERMS_MAX, WEIGHT_MAX};
+use crate::limits::{
+    EF_MAX, FACET_VALUES_MAX, FACETS_MAX, K_MAX, RANK_CONSTANT_MAX, TERMS_MAX, TEXT_BYTES_MAX, WEIGHT_MAX,
+};
 use crate::{Facet, Filter, Key, Modality, PartRef};
 
 /// What a search starts from.
@@ -37,10 +39,12 @@ pub enum Target {
     Both,
 }
 
-/// One search: from terms, for the `k` best records by their parts of the target.
+/// One search: from terms, words or both, for the `k` best records by their parts of the target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
+    /// Empty only where there are words.
     terms: Vec<Term>,
+    lexical: Option<Lexical>,
     target: Target,
     k: usize,
     effort: Effort,
@@ -48,6 +52,33 @@ pub struct Query {
     shape: Shape,
     facets: Vec<Facet>,
     thumbnails: bool,
+}
+
+/// Words that are looked for in the texts of records, beside the terms or instead of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lexical {
+    /// As it was typed: words, `"phrases"`, `+required` and `-excluded` ones.
+    pub text: String,
+    /// How the order by words and the order by terms become one.
+    pub fusion: Fusion,
+}
+
+/// How two orders of records become one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fusion {
+    /// Reciprocal rank fusion (Cormack et al. 2009): a record's worth is the sum of `1 / (k + rank)` over
+    /// the orders that it is in, ranks counted from 1.
+    Rrf {
+        /// Larger lets the first places count less; above 0, [`Fusion::RANK_CONSTANT`] unless told
+        /// otherwise.
+        k: f32,
+    },
+    /// A weighted sum of scores, each brought to 0 to 1 over all candidates (the least is 0, the greatest
+    /// 1). A record without the words has the score 0 by words before that.
+    Weighted {
+        /// How much the words count, 0 to 1; the rest is for the terms.
+        lexical: f32,
+    },
 }
 
 /// What becomes of the records that a search finds, before they are answered.
@@ -147,6 +178,21 @@ pub enum QueryError {
         /// What was asked.
         found: usize,
     },
+    /// A constant of rank fusion out of range.
+    #[error("the constant of rank fusion is {found}; use a number above 0 and up to {RANK_CONSTANT_MAX}")]
+    RankConstant {
+        /// What was given.
+        found: f32,
+    },
+    /// More words than are taken.
+    #[error("the words to search by have {found} bytes; use at most {TEXT_BYTES_MAX}")]
+    Words {
+        /// What was given.
+        found: usize,
+    },
+    /// A least relevance of what has none.
+    #[error("words alone tell no relevance; leave min_relevance out, or give a text to compare with, too")]
+    NoRelevance,
     /// A page beyond the last.
     #[error("the page begins behind {found} records; {K_MAX} can be paged through, so narrow the query")]
     Offset {
@@ -230,7 +276,6 @@ impl Query {
         k: u64,
         ef: Option<u64>,
     ) -> Result<Self, QueryError> {
-        let in_range = |v: u64, max: usize| usize::try_from(v).ok().filter(|&v| (1..=max).contains(&v));
         let k = in_range(k, K_MAX).ok_or(QueryError::K { found: k })?;
         let ef = ef.map(|ef| in_range(ef, EF_MAX).ok_or(QueryError::Ef { found: ef })).transpose()?;
         match terms.len() {
@@ -239,23 +284,58 @@ impl Query {
             _ if terms.iter().all(|term| term.weight < 0.0) => return Err(QueryError::OnlyNegative),
             _ => {}
         }
-        let effort = ef.map_or(Effort::Default, Effort::Ef);
-        Ok(Self {
-            terms,
-            target: target.into(),
+        let query = Self { effort: ef.map_or(Effort::Default, Effort::Ef), ..Self::bare(target.into(), k) };
+        Ok(Self { terms, ..query })
+    }
+
+    /// A query of words alone, in the order of their BM25 scores; nothing is encoded.
+    ///
+    /// # Errors
+    /// [`QueryError::K`]; as [`Query::with_lexical`].
+    pub fn words(lexical: Lexical, target: impl Into<Target>, k: u64) -> Result<Self, QueryError> {
+        let k = in_range(k, K_MAX).ok_or(QueryError::K { found: k })?;
+        Self::bare(target.into(), k).with_lexical(lexical)
+    }
+
+    /// A query of nothing yet.
+    fn bare(target: Target, k: usize) -> Self {
+        Self {
+            terms: Vec::new(),
+            lexical: None,
+            target,
             k,
-            effort,
+            effort: Effort::Default,
             filter: None,
             shape: Shape::default(),
             facets: Vec::new(),
             thumbnails: false,
-        })
+        }
+    }
+
+    /// The same query, which looks for words in texts, too.
+    ///
+    /// # Errors
+    /// [`QueryError::Words`], [`QueryError::RankConstant`] or [`QueryError::Share`].
+    pub fn with_lexical(self, lexical: Lexical) -> Result<Self, QueryError> {
+        if lexical.text.len() > TEXT_BYTES_MAX {
+            return Err(QueryError::Words { found: lexical.text.len() });
+        }
+        match lexical.fusion {
+            Fusion::Rrf { k } if !(k > 0.0 && k <= RANK_CONSTANT_MAX) => {
+                Err(QueryError::RankConstant { found: k })
+            }
+            Fusion::Weighted { lexical } if !(0.0..=1.0).contains(&lexical) => {
+                Err(QueryError::Share { what: "the weight of words", found: lexical.into() })
+            }
+            _ => Ok(Self { lexical: Some(lexical), ..self }),
+        }
     }
 
     /// The same query, whose answer has this shape.
     ///
     /// # Errors
-    /// [`QueryError::Share`], [`QueryError::NoAttribute`] or [`QueryError::Offset`].
+    /// [`QueryError::Share`], [`QueryError::NoRelevance`], [`QueryError::NoAttribute`] or
+    /// [`QueryError::Offset`].
     pub fn with_shape(self, shape: Shape) -> Result<Self, QueryError> {
         let shares = [
             ("min_relevance", shape.min_relevance),
@@ -266,6 +346,9 @@ impl Query {
             if let Some(found) = share.filter(|share| !(0.0..=1.0).contains(share)) {
                 return Err(QueryError::Share { what, found });
             }
+        }
+        if shape.min_relevance.is_some() && self.terms.is_empty() {
+            return Err(QueryError::NoRelevance);
         }
         for (what, name) in [("exclude_same", &shape.exclude_same), ("group_by", &shape.group_by)] {
             if name.as_ref().is_some_and(String::is_empty) {
@@ -314,9 +397,14 @@ impl Query {
         }
     }
 
-    /// What the search looks for, and away from.
+    /// What the search looks for, and away from; empty when it looks for words alone.
     pub fn terms(&self) -> &[Term] {
         &self.terms
+    }
+
+    /// The words that it looks for, if any.
+    pub fn lexical(&self) -> Option<&Lexical> {
+        self.lexical.as_ref()
     }
 
     /// The modality of the parts that are searched.
@@ -355,14 +443,30 @@ impl Query {
     }
 }
 
+impl Fusion {
+    /// The usual constant of reciprocal rank fusion.
+    pub const RANK_CONSTANT: f32 = 60.0;
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        Self::Rrf { k: Self::RANK_CONSTANT }
+    }
+}
+
+fn in_range(value: u64, max: usize) -> Option<usize> {
+    usize::try_from(value).ok().filter(|value| (1..=max).contains(value))
+}
+
 /// A record that answers a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     /// The record.
     pub key: Key,
-    /// Cosine similarity of the query and the record's best part.
+    /// Cosine similarity of the query and the record's best part; 0 for a query of words alone.
     pub score: f32,
-    /// That part.
+    /// That part; for a query of words alone, the piece of text that has them, or the first image where
+    /// images are searched.
     pub part: PartRef,
 }
 
@@ -448,6 +552,34 @@ mod tests {
         let found = FACETS_MAX + 1;
         assert_eq!(query.clone().with_facets(facets.clone()), Err(QueryError::Facets { found }));
         assert_eq!(query.with_facets(facets[1..].to_vec()).map(|query| query.facets().len()), Ok(FACETS_MAX));
+    }
+
+    #[test]
+    fn words_come_beside_the_terms_or_instead_of_them() {
+        let words = |fusion| Lexical { text: "a b".into(), fusion };
+        let beside = |fusion| {
+            let query = Query::new(QuerySource::Text("a".into()), Modality::Image, 10, None).expect("valid");
+            query.with_lexical(words(fusion)).map(|_| ())
+        };
+        assert_eq!(Fusion::default(), Fusion::Rrf { k: 60.0 });
+        assert_eq!(beside(Fusion::default()), Ok(()));
+        for found in [0.0, -1.0, f32::INFINITY, 1e6] {
+            assert_eq!(beside(Fusion::Rrf { k: found }), Err(QueryError::RankConstant { found }));
+        }
+        assert!(beside(Fusion::Rrf { k: f32::NAN }).is_err());
+        assert_eq!(beside(Fusion::Weighted { lexical: 1.0 }), Ok(()));
+        for lexical in [-0.1, 1.1, f32::NAN] {
+            let refused = beside(Fusion::Weighted { lexical });
+            assert!(matches!(refused, Err(QueryError::Share { .. })), "{lexical}");
+        }
+        let alone = Query::words(words(Fusion::default()), Target::Both, 5).expect("valid");
+        assert!(alone.terms().is_empty() && alone.lexical().is_some());
+        let shape = Shape { min_relevance: Some(0.5), ..Shape::default() };
+        assert_eq!(alone.with_shape(shape), Err(QueryError::NoRelevance));
+        let long = Lexical { text: "a".repeat(TEXT_BYTES_MAX + 1), fusion: Fusion::default() };
+        let found = TEXT_BYTES_MAX + 1;
+        assert_eq!(Query::words(long, Target::Both, 5), Err(QueryError::Words { found }));
+        assert!(matches!(Query::words(words(Fusion::default()), Target::Both, 0), Err(QueryError::K { .. })));
     }
 
     #[test]

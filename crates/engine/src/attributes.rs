@@ -12,7 +12,7 @@ mod postings;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use diptych_core::{Attributes, Filter, Modality};
+use diptych_core::{Attributes, Filter, Modality, Record};
 use diptych_index::PointSet;
 use diptych_store::{Applied, Collection, Mutation, Once, Store};
 
@@ -67,26 +67,35 @@ impl Space {
 }
 
 impl Engine {
-    /// Writes to the store and brings the attributes up to it, if they are held. To be called within
-    /// [`Space::write`], so that a load sees each write either in the store or here.
+    /// Writes to the store and brings the attributes and the words up to it, if they are held. To be called
+    /// within [`Space::write`], so that a load sees each write either in the store or here.
     pub(crate) fn write_store(
         &self,
         space: &Space,
         mutations: Vec<Mutation>,
         once: Once,
     ) -> Result<Vec<Applied>, EngineError> {
-        let Some(index) = space.attributes.get() else {
+        let (attributes, words) = (space.attributes.get(), space.opened_lexical());
+        if attributes.is_none() && words.is_none() {
             return Ok(self.store.write_once(space.collection.id, mutations, once)?);
-        };
-        let attributes: Vec<Attributes> = mutations
+        }
+        let records: Vec<Option<Record>> = mutations
             .iter()
             .map(|mutation| match mutation {
-                Mutation::Put { record, .. } | Mutation::Update { record, .. } => record.attributes().clone(),
-                Mutation::Delete { .. } => Attributes::new(),
+                Mutation::Put { record, .. } | Mutation::Update { record, .. } => Some(record.clone()),
+                Mutation::Delete { .. } => None,
             })
             .collect();
         let applied = self.store.write_once(space.collection.id, mutations, once)?;
-        index.apply(&applied, &attributes);
+        if let Some(words) = &words {
+            space.apply_words(words, &applied, &records);
+        }
+        if let Some(index) = attributes {
+            let none = Attributes::new();
+            let attributes: Vec<&Attributes> =
+                records.iter().map(|record| record.as_ref().map_or(&none, Record::attributes)).collect();
+            index.apply(&applied, &attributes);
+        }
         Ok(applied)
     }
 }
@@ -108,7 +117,7 @@ impl AttributeIndex {
     }
 
     /// Takes over writes with the attributes of the records written.
-    fn apply(&self, applied: &[Applied], attributes: &[Attributes]) {
+    fn apply(&self, applied: &[Applied], attributes: &[&Attributes]) {
         let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
         postings.version += 1;
         for (change, attributes) in applied.iter().zip(attributes) {
@@ -188,23 +197,23 @@ mod tests {
     fn a_removal_that_overtakes_its_addition_leaves_nothing() {
         let index = AttributeIndex::default();
         // Two writers of one key: the store saw 1 and then 2; here the second comes first.
-        index.apply(&[change(&[2], &[1])], &[aged(41)]);
-        index.apply(&[change(&[1], &[])], &[aged(40)]);
+        index.apply(&[change(&[2], &[1])], &[&aged(41)]);
+        index.apply(&[change(&[1], &[])], &[&aged(40)]);
         assert_eq!(found(&index, "exists age"), [2]);
         assert_eq!(found(&index, "age = 40"), [0u64; 0]);
-        index.apply(&[change(&[], &[2])], &[Attributes::new()]);
+        index.apply(&[change(&[], &[2])], &[&Attributes::new()]);
         assert!(index.postings.into_inner().unwrap().is_empty());
     }
 
     #[test]
     fn a_change_of_attributes_keeps_the_points() {
         let index = AttributeIndex::default();
-        index.apply(&[change(&[1, 2], &[])], &[aged(40)]);
+        index.apply(&[change(&[1, 2], &[])], &[&aged(40)]);
         let kept = vec![(PART, PointId(1)), (PART, PointId(2))];
-        index.apply(&[Applied { kept, ..change(&[], &[]) }], &[aged(41)]);
+        index.apply(&[Applied { kept, ..change(&[], &[]) }], &[&aged(41)]);
         assert_eq!(found(&index, "age = 41"), [1, 2]);
         assert_eq!(found(&index, "age = 40"), [0u64; 0]);
-        index.apply(&[change(&[], &[1, 2])], &[Attributes::new()]);
+        index.apply(&[change(&[], &[1, 2])], &[&Attributes::new()]);
         assert!(index.postings.into_inner().unwrap().is_empty());
     }
 
@@ -215,7 +224,7 @@ mod tests {
         let texts = ["a", "ab", "abc", "b", "é"].map(str::to_owned);
         let long = ["ab".repeat(60), "ab".repeat(59) + "x", "é".repeat(40)];
         for (n, s) in (1..).zip(texts.into_iter().chain(long)) {
-            index.apply(&[change(&[n], &[])], &[text(s)]);
+            index.apply(&[change(&[n], &[])], &[&text(s)]);
         }
         for (prefix, ids) in [
             ("a", [1, 2, 3, 6, 7].as_slice()),
@@ -230,7 +239,7 @@ mod tests {
         }
         for (n, day) in [(20, "2024-01-31"), (21, "2024-02-01")] {
             let time = AttributeValue::Time(day.parse().unwrap());
-            index.apply(&[change(&[n], &[])], &[Attributes::from([("t".to_owned(), time)])]);
+            index.apply(&[change(&[n], &[])], &[&Attributes::from([("t".to_owned(), time)])]);
         }
         assert_eq!(found(&index, "t >= time('2024-02-01') or t = time('2024-01-31')"), [20, 21]);
         assert_eq!(found(&index, "t < time('2024-02-01')"), [20]);
@@ -244,7 +253,7 @@ mod tests {
         let index = AttributeIndex::default();
         let long = "x".repeat(100);
         let attributes = Attributes::from([("note".to_owned(), AttributeValue::String(long.clone()))]);
-        index.apply(&[change(&[7], &[])], &[attributes]);
+        index.apply(&[change(&[7], &[])], &[&attributes]);
         assert_eq!(found(&index, &format!("note = '{long}'")), [7]);
         assert_eq!(found(&index, &format!("note = '{long}x'")), [0u64; 0]);
     }

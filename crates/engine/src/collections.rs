@@ -11,6 +11,7 @@ use diptych_core::{AttributeSchema, CollectionName, Modality, ModelId, Time};
 use diptych_index::Index;
 use diptych_store::{Collection, NewCollection, Stats, Store};
 
+use crate::lexical::LEXICAL_SUFFIX;
 use crate::space::Space;
 use crate::{Engine, EngineError};
 
@@ -108,6 +109,7 @@ impl Space {
     /// Closes the indexes of a collection that is gone and deletes their files.
     fn discard(&self) {
         let _alone = self.alone();
+        self.discard_words();
         for modality in Modality::ALL {
             if let Some(index) = self.put(modality, None) {
                 // Searches may still read it.
@@ -139,9 +141,10 @@ pub(crate) fn discard_orphans(store: &Store, dir: &Path) {
     let known: Vec<u32> = store.collections().into_iter().map(|collection| collection.id).collect();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let id = Modality::ALL.into_iter().find_map(|modality| {
-            name.strip_suffix(modality.as_str())?.strip_suffix('-')?.parse::<u32>().ok()
-        });
+        let kinds = Modality::ALL.map(Modality::as_str).into_iter().chain([LEXICAL_SUFFIX]);
+        let id = kinds
+            .into_iter()
+            .find_map(|kind| name.strip_suffix(kind)?.strip_suffix('-')?.parse::<u32>().ok());
         if id.is_some_and(|id| !known.contains(&id)) {
             match Index::discard(&entry.path()) {
                 Ok(()) => tracing::info!("removed {name}, left of a collection that was deleted"),

@@ -30,7 +30,7 @@ pub enum IndexKind {
     /// By a scan of all stored vectors, which needs no files.
     Exact,
     /// By the graph that is in the files, or by a scan where there is none that can be used at once.
-    /// The files are only read: for a single question.
+    /// Those files are only read: for a single question.
     Ready,
 }
 

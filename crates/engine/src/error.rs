@@ -5,6 +5,7 @@ use diptych_core::{
     SchemaError,
 };
 use diptych_index::IndexError;
+use diptych_lexical::LexicalError;
 use diptych_store::StoreError;
 
 /// What can go wrong between a request and its answer.
@@ -129,6 +130,9 @@ pub enum EngineError {
     /// The engine is being closed.
     #[error("the server is shutting down; retry on the next one")]
     Closed,
+    /// The words to search by are none, or their index failed.
+    #[error(transparent)]
+    Lexical(#[from] LexicalError),
     /// The index refused or failed.
     #[error(transparent)]
     Index(#[from] IndexError),

@@ -2,10 +2,11 @@
 //!
 //! Owns: the way of a search, terms to vectors, vectors to neighbours, neighbours to records, records to
 //! an answer; and how far it looks until the answer is complete. Deliberately absent: how terms become one
-//! vector (see `terms`), what relevance a score has (see the module `relevance`), and what the shape of an
-//! answer leaves out (see `shape`).
+//! vector (see `terms`), what words find beside them (see `hybrid`), what relevance a score has (see the
+//! module `relevance`), and what the shape of an answer leaves out (see `shape`).
 
 mod candidates;
+mod hybrid;
 mod shape;
 mod terms;
 
@@ -25,8 +26,11 @@ use crate::space::Space;
 use crate::{Direction, Engine, EngineError, QueryKind};
 
 use candidates::Looked;
-use shape::{compares, is_shaped, shaped};
+use hybrid::{Worded, Words, fused};
+use shape::{Candidate, compares, is_shaped, shaped};
 use terms::Terms;
+
+pub use hybrid::LexicalMatch;
 
 /// A hit with the record it names.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +41,8 @@ pub struct Found {
     pub relevance: Option<f64>,
     /// Its cosine with every term, in their order, where there are several.
     pub term_scores: Vec<f32>,
+    /// The words that it has, where the query has words.
+    pub lexical: Option<LexicalMatch>,
     /// The record as it is stored now.
     pub record: Record,
     /// The point of the image that shows it: the one found, else the record's first.
@@ -52,6 +58,8 @@ pub struct SearchTimes {
     pub encode: Duration,
     /// In the index.
     pub search: Duration,
+    /// Looking up words.
+    pub lexical: Duration,
     /// Reading the hits from the store.
     pub fetch: Duration,
     /// Counting the values of attributes.
@@ -61,17 +69,21 @@ pub struct SearchTimes {
 /// What a search found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchOutcome {
-    /// Best first, one per record; ties in key order. A hit of a chunk names the chunk.
+    /// Best first, one per record; ties in key order, of words alone in the order of points. A hit of a
+    /// chunk names the chunk.
     pub hits: Vec<Found>,
     /// Where a least relevance was asked for and nothing has it: the best of what there is.
     pub below: Vec<Found>,
     /// Whether records may follow behind the last hit.
     pub more: bool,
-    /// Points of the target that could be found.
+    /// Points of the target that could be found; of words alone, texts and their chunks.
     pub searched_points: usize,
     /// Of those, the points of records that meet the filter; `None` without a filter.
     pub matching_points: Option<u64>,
-    /// How the nearest were found; where both modalities were searched, the way of the larger index.
+    /// Records that have the words, and meet the filter; `None` without words.
+    pub lexical_matches: Option<u64>,
+    /// How the nearest were found; where both modalities were searched, the way of the larger index. Words
+    /// alone are looked up in every text that has them, which is a scan.
     pub plan: Plan,
     /// The candidate list of a walk; `None` when the answer came from a scan.
     pub ef: Option<usize>,
@@ -107,21 +119,56 @@ struct Field<'a> {
     calibrations: Option<Vec<Arc<Calibration>>>,
 }
 
+/// Everything that is asked, ready to be looked up.
+struct Search<'a> {
+    space: &'a Arc<Space>,
+    query: &'a Query,
+    /// The modalities that are searched; none when there are words alone.
+    fields: Vec<Field<'a>>,
+    words: Option<Words<'a>>,
+}
+
+/// How far the index of one modality has looked: whatever it has not found has no larger cosine.
+struct Floor {
+    target: Modality,
+    cosine: f32,
+}
+
+impl Floor {
+    /// Whether a candidate comes before all that has not been found.
+    fn meets(&self, candidate: &Candidate) -> bool {
+        let hit = &candidate.found.hit;
+        hit.part.modality == self.target && hit.score >= self.cosine
+    }
+}
+
+/// What was found when looking so far.
+struct Round {
+    answers: Vec<(Looked, Option<Arc<Matching>>)>,
+    floors: Vec<Floor>,
+    worded: Option<Worded>,
+    /// Best first.
+    candidates: Vec<Candidate>,
+    /// Whether there is nothing behind them.
+    all: bool,
+}
+
 impl Engine {
-    /// Finds the records whose parts of the target are nearest to the query, among those that meet its
-    /// filter if it has one, in the shape it asks for.
+    /// Finds the records whose parts of the target are nearest to the query, or whose texts have its words,
+    /// among those that meet its filter if it has one, in the shape it asks for.
     ///
     /// # Errors
     /// When the collection or a queried record is absent, a term cannot be encoded, the terms cancel out,
-    /// or a least relevance is asked for where the collection cannot tell relevance.
+    /// the words are none, or a least relevance is asked for where the collection cannot tell relevance.
     pub fn search(&self, collection: &CollectionName, query: &Query) -> Result<SearchOutcome, EngineError> {
         let space = self.space(collection)?;
+        let words = Words::of(query)?;
         let started = Instant::now();
         let seq = self.store.last_seq();
         let terms = self.embed_terms(&space, query.terms())?;
         let mut times = SearchTimes { encode: started.elapsed(), ..SearchTimes::default() };
         let started = Instant::now();
-        let targets = query.target().modalities();
+        let targets = if terms.all.is_empty() { &[] } else { query.target().modalities() };
         let fields: Vec<Field<'_>> =
             targets.iter().map(|t| self.field(&space, query, &terms, *t)).collect::<Result<_, _>>()?;
         // What scores mean may have to be learned first.
@@ -129,36 +176,25 @@ impl Engine {
         let excluded = self.excluded(&space, query)?;
         let needed = query.shape().offset + query.k();
         let mut wanted = match query.shape() {
+            _ if words.is_some() => Words::pool(needed),
             shape if is_shaped(shape) => (4 * needed).max(POOL_MIN),
             _ => needed,
         };
+        let search = Search { space: &space, query, fields, words };
         let mut first = true;
         loop {
-            let mut answers = Vec::with_capacity(fields.len());
-            for field in &fields {
-                let started = Instant::now();
-                let matching = self.matching(field)?;
-                let looked = self.look(field, wanted, matching.as_deref().map(|m| &m.points))?;
-                times.search += started.elapsed();
-                if first {
-                    self.meter.answered(&Answered {
-                        space: &space,
-                        direction: field.direction,
-                        embedding: &field.embedding,
-                        k: query.k(),
-                        matching: matching.as_ref(),
-                        scores: &looked.scores(query.k()),
-                    });
-                }
-                answers.push((looked, matching));
-            }
-            first = false;
+            let Round { answers, floors, worded, candidates, all } =
+                self.round(&search, wanted, std::mem::take(&mut first), &mut times)?;
             let started = Instant::now();
-            let all = answers.iter().all(|(looked, _)| looked.all);
-            let looked: Vec<&Looked> = answers.iter().map(|(looked, _)| looked).collect();
-            let candidates = self.candidates(&fields, &looked)?;
             // Of a single term, what follows a last hit that is not relevant enough is less relevant still.
-            let ends = terms.single() && candidates.last().is_some_and(|last| is_below(&last.found, query));
+            let below = |candidate: &Candidate| is_below(&candidate.found, query);
+            let ends = terms.single()
+                && match worded {
+                    None => candidates.last().is_some_and(below),
+                    Some(_) => {
+                        floors.iter().all(|floor| candidates.iter().any(|c| floor.meets(c) && below(c)))
+                    }
+                };
             let (good, below): (Vec<_>, Vec<_>) =
                 candidates.into_iter().partition(|candidate| !is_below(&candidate.found, query));
             // One more than is needed tells whether there is one.
@@ -170,7 +206,10 @@ impl Engine {
                     false => Vec::new(),
                 };
                 let more = good.len() > needed || (good.len() == needed && !all && !ends);
-                let mut outcome = outcome(query, &fields, &answers, good, below);
+                let mut outcome = outcome(&search, &answers, worded.as_ref(), good, below);
+                if search.fields.is_empty() {
+                    outcome.searched_points = space.ask_words(&self.store, |index| index.len())? as usize;
+                }
                 (outcome.more, outcome.times, outcome.seq) = (more, times, seq);
                 outcome.truncated_tokens = terms.truncated_tokens;
                 if query.thumbnails() {
@@ -183,6 +222,59 @@ impl Engine {
             }
             wanted = wanted.saturating_mul(4).min(NEIGHBORS_MAX.max(needed));
         }
+    }
+
+    /// Looks once, so many neighbours and so many records with the words far.
+    fn round(
+        &self,
+        search: &Search<'_>,
+        wanted: usize,
+        first: bool,
+        times: &mut SearchTimes,
+    ) -> Result<Round, EngineError> {
+        let Search { space, query, fields, words } = search;
+        let mut answers = Vec::with_capacity(fields.len());
+        let mut floors = Vec::with_capacity(fields.len());
+        for field in fields {
+            let started = Instant::now();
+            let matching = self.matching(field)?;
+            let looked = self.look(field, wanted, matching.as_deref().map(|m| &m.points))?;
+            times.search += started.elapsed();
+            if first {
+                self.meter.answered(&Answered {
+                    space,
+                    direction: field.direction,
+                    embedding: &field.embedding,
+                    k: query.k(),
+                    matching: matching.as_ref(),
+                    scores: &looked.scores(query.k()),
+                });
+            }
+            let cosine = looked.neighbors.last().map_or(f32::INFINITY, |last| last.score);
+            floors.push(Floor { target: field.target, cosine });
+            answers.push((looked, matching));
+        }
+        let started = Instant::now();
+        let worded = words.as_ref().map(|words| self.look_words(space, query, words, wanted)).transpose()?;
+        if worded.is_some() {
+            times.lexical += started.elapsed();
+        }
+        let started = Instant::now();
+        let mut all = answers.iter().all(|(looked, _)| looked.all);
+        if let (Some(words), Some(worded)) = (words, &worded) {
+            for (field, (looked, _)) in fields.iter().zip(&mut answers) {
+                self.bring(field, looked, worded)?;
+            }
+            all = worded.all && (all || words.require());
+        }
+        let looked: Vec<&Looked> = answers.iter().map(|(looked, _)| looked).collect();
+        let candidates = match (words, &worded) {
+            (Some(_), Some(worded)) if fields.is_empty() => self.worded_candidates(space, query, worded)?,
+            (Some(words), Some(worded)) => fused(self.candidates(fields, &looked)?, words, worded),
+            _ => self.candidates(fields, &looked)?,
+        };
+        times.fetch += started.elapsed();
+        Ok(Round { answers, floors, worded, candidates, all })
     }
 
     /// Readies the search of one modality.
@@ -252,15 +344,17 @@ fn is_below(found: &Found, query: &Query) -> bool {
 
 /// Puts the answer together.
 fn outcome(
-    query: &Query,
-    fields: &[Field<'_>],
+    search: &Search<'_>,
     answers: &[(Looked, Option<Arc<Matching>>)],
+    worded: Option<&Worded>,
     good: Vec<Found>,
     below: Vec<Found>,
 ) -> SearchOutcome {
+    let Search { query, fields, .. } = search;
     let hits = good.into_iter().skip(query.shape().offset).take(query.k()).collect();
-    let largest = (0..fields.len()).max_by_key(|&i| fields[i].index.len()).expect("a target is searched");
-    let matching = answers.iter().filter_map(|(_, matching)| matching.as_ref());
+    let largest = (0..fields.len()).max_by_key(|&i| fields[i].index.len());
+    let by_words = worded.filter(|_| fields.is_empty()).and_then(|worded| worded.matching.as_ref());
+    let matching = answers.iter().filter_map(|(_, matching)| matching.as_ref()).chain(by_words);
     let mut notes: Vec<String> = Vec::new();
     for note in matching.clone().flat_map(|m| &m.notes) {
         if !notes.contains(note) {
@@ -274,14 +368,18 @@ fn outcome(
                 .to_owned(),
         );
     }
+    if worded.is_some_and(|worded| worded.count() == 0) {
+        notes.push("no text that could be found has the words".to_owned());
+    }
     SearchOutcome {
         hits,
         below,
         more: false,
         searched_points: fields.iter().map(|field| field.index.len()).sum(),
         matching_points: query.filter().map(|_| matching.map(|m| m.points.len()).sum()),
-        plan: answers[largest].0.plan,
-        ef: answers[largest].0.ef,
+        lexical_matches: worded.map(Worded::count),
+        plan: largest.map_or(Plan::Scan, |largest| answers[largest].0.plan),
+        ef: largest.and_then(|largest| answers[largest].0.ef),
         facets: Vec::new(),
         notes,
         truncated_tokens: 0,

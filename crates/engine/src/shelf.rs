@@ -12,6 +12,7 @@ use diptych_core::{Embedding, Modality, PointId};
 use diptych_index::{Index, IndexError, IndexOptions, Kind};
 use diptych_store::{Collection, Store};
 
+use crate::lexical::words_dir;
 use crate::{EngineError, IndexKind};
 
 /// Where the files of all indexes are, in the store's directory.
@@ -297,6 +298,12 @@ impl Shelf {
 
     fn dim(&self) -> usize {
         self.collection.dim as usize
+    }
+
+    /// Where the files of the index of words are, if there can be any.
+    pub(crate) fn words_dir(&self) -> Option<PathBuf> {
+        let dir = self.dir.as_ref().filter(|_| self.options.kind == Kind::Graph)?;
+        Some(words_dir(dir, self.collection.id))
     }
 
     /// Where the files of an index are, if there can be any.

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use diptych_core::{Embedding, Modality};
 use diptych_index::{Index, IndexError};
+use diptych_lexical::LexicalIndex;
 use diptych_store::{Applied, Collection, Store, StoreError};
 
 use crate::attributes::AttributeIndex;
@@ -24,6 +25,8 @@ pub(crate) struct Space {
     pub(crate) collection: Collection,
     /// Loaded as the indexes are, by the first filter.
     pub(crate) attributes: OnceLock<AttributeIndex>,
+    /// Loaded by the first search by words.
+    pub(crate) lexical: RwLock<Option<Arc<LexicalIndex>>>,
     /// What scores mean; learned when first asked for.
     pub(crate) relevance: Relevance,
     indexes: RwLock<[Option<Arc<Index>>; 2]>,
@@ -47,6 +50,7 @@ impl Space {
             collection,
             read_only: kind == IndexKind::Ready,
             attributes: OnceLock::new(),
+            lexical: RwLock::default(),
             relevance: Relevance::default(),
             indexes: RwLock::default(),
             gate: RwLock::new(()),
@@ -226,10 +230,11 @@ impl Space {
 
     /// Has the files of the opened indexes catch up with the store, in the background.
     pub(crate) fn checkpoint(&self, store: &Store) {
+        let _alone = self.alone();
+        self.checkpoint_words(store);
         if self.read_only {
             return;
         }
-        let _alone = self.alone();
         self.changes.store(0, Ordering::Relaxed);
         for modality in Modality::ALL {
             if let Some(index) = self.opened(modality) {
@@ -240,10 +245,10 @@ impl Space {
 
     /// Has the files of the opened indexes catch up with the store, now.
     pub(crate) fn close(&self, store: &Store) -> Result<(), EngineError> {
+        self.checkpoint(store);
         if self.read_only {
             return Ok(());
         }
-        self.checkpoint(store);
         for modality in Modality::ALL {
             if let Some(index) = self.opened(modality) {
                 index.flush()?;

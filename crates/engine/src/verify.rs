@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use diptych_core::{Modality, PointId};
+use diptych_lexical::LexicalIndex;
 use diptych_store::{Collection, Store};
 
+use crate::lexical::words_dir;
 use crate::shelf::{INDEX_DIR, Shelf};
 use crate::{EngineError, IndexKind};
 
@@ -43,8 +45,17 @@ pub fn verify(store: &Store) -> Result<VerifyReport, EngineError> {
         for modality in Modality::ALL {
             verify_index(store, &collection, modality, &mut report.problems)?;
         }
+        verify_words(store, &collection, &mut report.problems);
     }
     Ok(report)
+}
+
+/// Checks the files of the index of words, if there are any. What the store has since is caught up with by
+/// the first search by words.
+fn verify_words(store: &Store, collection: &Collection, problems: &mut Vec<String>) {
+    if let Err(error) = LexicalIndex::open(&words_dir(&store.root().join(INDEX_DIR), collection.id)) {
+        problems.push(format!("collection '{}': {error} with a search by words", collection.name));
+    }
 }
 
 fn verify_index(

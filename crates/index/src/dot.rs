@@ -4,6 +4,15 @@
 //! any x86-64 or aarch64. Deliberately absent: norms and clamping. Embeddings are of unit norm
 //! already, and what a distance is belongs to the graph.
 
+use diptych_core::Embedding;
+
+/// The cosine of a vector with a query, to the bit as every index reckons it: for vectors that are compared
+/// without one.
+pub fn cosine_with(query: &Embedding) -> impl Fn(&Embedding) -> f32 {
+    let dot = Dot::detect();
+    move |vector| dot.product(query.as_slice(), vector.as_slice())
+}
+
 /// An inner product whose kernel has been chosen for this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dot {

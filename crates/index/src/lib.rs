@@ -33,6 +33,7 @@ mod state;
 mod training;
 mod upkeep;
 
+pub use dot::cosine_with;
 pub use index::Index;
 pub use options::{CONNECTIONS_MAX, CONNECTIONS_MIN, EF_DEFAULT, IndexError, IndexOptions, Kind, default_ef};
 pub use rank::Neighbor;

@@ -5,6 +5,7 @@
 
 mod facet;
 mod filter;
+mod lexical;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::{Timestamp, v1 as wire};
 
 pub use facet::{facet_counts_from_wire, facet_counts_to_wire, facet_to_wire};
 pub use filter::{filter_from_wire, filter_to_wire};
+pub use lexical::{lexical_from_wire, lexical_to_wire};
 
 /// Why a message stands for no value: what is wrong with it and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]

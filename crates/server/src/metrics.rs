@@ -85,6 +85,8 @@ pub(crate) enum Stage {
     Encode,
     /// In the index.
     Search,
+    /// Looking up words.
+    Lexical,
     /// Reading hits from the store.
     Fetch,
 }
@@ -95,6 +97,7 @@ impl Stage {
             Self::Admission => "admission",
             Self::Encode => "encode",
             Self::Search => "search",
+            Self::Lexical => "lexical",
             Self::Fetch => "fetch",
         }
     }

@@ -57,6 +57,8 @@ fn code(error: &EngineError) -> Code {
         EngineError::Closed => Code::Unavailable,
         // Vectors are checked before they reach the index, so what is left is the server's fault.
         EngineError::Index(_) => Code::Internal,
+        EngineError::Lexical(error) if error.is_of_query() => Code::InvalidArgument,
+        EngineError::Lexical(_) => Code::Unavailable,
         EngineError::Store(error) => match error {
             StoreError::ModelMismatch { .. } | StoreError::Version { .. } => Code::FailedPrecondition,
             StoreError::InUse { .. } | StoreError::Missing { .. } | StoreError::NotAStore { .. } => {

@@ -12,6 +12,7 @@ use diptych_index::{Answer, Neighbor, Plan, PointSet, Search, default_ef};
 use super::shape::Candidate;
 use super::terms::relevance;
 use super::{Field, Found, compares};
+use crate::lexical::record_number;
 use crate::recall::Look;
 use crate::{Engine, EngineError};
 
@@ -20,7 +21,7 @@ const RANK_OFFSET: f64 = 60.0;
 
 /// What the index of one modality answered.
 pub(super) struct Looked {
-    neighbors: Vec<Neighbor>,
+    pub neighbors: Vec<Neighbor>,
     pub plan: Plan,
     /// The candidate list, if there was one.
     pub ef: Option<usize>,
@@ -156,10 +157,10 @@ impl Engine {
                 _ => None,
             };
             let worth = f64::from(hit.score);
-            let image = shown_by(&hit, &stored.points);
+            let (image, number) = (shown_by(hit.part, &stored.points), record_number(&stored.points));
             let record = stored.record;
-            let found = Found { hit, relevance, term_scores, record, image, thumbnail: None };
-            candidates.push(Candidate { found, worth, embedding });
+            let found = Found { hit, relevance, term_scores, lexical: None, record, image, thumbnail: None };
+            candidates.push(Candidate { found, worth, embedding, number });
         }
         Ok(candidates)
     }
@@ -184,9 +185,9 @@ impl Engine {
 }
 
 /// The image that shows a hit: itself, else the first one of its record.
-fn shown_by(hit: &Hit, points: &[(PartRef, PointId)]) -> Option<PointId> {
+pub(super) fn shown_by(hit: PartRef, points: &[(PartRef, PointId)]) -> Option<PointId> {
     let images = points.iter().filter(|(part, _)| part.modality == Modality::Image);
-    images.min_by_key(|(part, _)| (*part != hit.part, *part)).map(|(_, point)| *point)
+    images.min_by_key(|(part, _)| (*part != hit, *part)).map(|(_, point)| *point)
 }
 
 /// The better of two parts of one record; the earlier part when they score the same.

@@ -12,10 +12,12 @@ use super::Found;
 /// A record that was found, and the vector of its best part.
 pub(super) struct Candidate {
     pub found: Found,
-    /// What it is ordered by: its score, or where both modalities were searched, what makes them comparable.
+    /// What it is ordered by: its score, or where several orders became one, what makes them comparable.
     pub worth: f64,
     /// Where the shape needs it.
     pub embedding: Option<Embedding>,
+    /// The number by which words know the record; `None` without texts.
+    pub number: Option<u64>,
 }
 
 /// Whether the order or the number of candidates depends on more of them than are answered.

@@ -79,6 +79,7 @@ pub(crate) fn read_mask_from_wire(mask: Option<FieldMask>) -> Result<ReadMask, S
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HitMask {
     part: bool,
+    lexical_part: bool,
     term_scores: bool,
     attributes: Wanted,
 }
@@ -88,6 +89,9 @@ impl HitMask {
     pub(crate) fn apply(&self, mut hit: wire::Hit) -> wire::Hit {
         if !self.part {
             hit.part = None;
+        }
+        if !self.lexical_part {
+            hit.lexical_part = None;
         }
         if !self.term_scores {
             hit.term_scores.clear();
@@ -103,16 +107,22 @@ impl HitMask {
 pub(crate) fn hit_mask_from_wire(mask: Option<&FieldMask>) -> Result<HitMask, Status> {
     let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
     if paths.is_empty() || paths.iter().any(|path| path == "*") {
-        return Ok(HitMask { part: true, term_scores: true, attributes: Wanted::All });
+        return Ok(HitMask { part: true, lexical_part: true, term_scores: true, attributes: Wanted::All });
     }
-    let mut found = HitMask { part: false, term_scores: false, attributes: Wanted::Named(Vec::new()) };
+    let attributes = Wanted::Named(Vec::new());
+    let mut found = HitMask { part: false, lexical_part: false, term_scores: false, attributes };
     for path in paths {
         match path.as_str() {
-            "key" | "score" | "relevance" => {}
+            "key" | "score" | "relevance" | "lexical_score" => {}
             "part" => found.part = true,
+            "lexical_part" => found.lexical_part = true,
             "term_scores" => found.term_scores = true,
             "attributes" => found.attributes = Wanted::All,
-            _ => found.attributes.name(path, "a hit", "part, attributes, attributes.NAME and term_scores")?,
+            _ => found.attributes.name(
+                path,
+                "a hit",
+                "part, lexical_part, attributes, attributes.NAME and term_scores",
+            )?,
         }
     }
     Ok(found)

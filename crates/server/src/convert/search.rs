@@ -4,8 +4,8 @@ use diptych_core::limits::K_MAX;
 use diptych_core::{CollectionName, Digest, ModelId, Query, QuerySource, Shape, Target, Term};
 use diptych_engine::{Found, SearchOutcome};
 use diptych_proto::convert::{
-    attributes_to_wire, facet_counts_to_wire, filter_from_wire, part_ref_from_wire, plan_to_wire,
-    required_modality,
+    attributes_to_wire, facet_counts_to_wire, filter_from_wire, lexical_from_wire, part_ref_from_wire,
+    plan_to_wire, required_modality,
 };
 use diptych_proto::v1 as wire;
 use prost::Message;
@@ -62,14 +62,24 @@ fn call_from_wire(mut request: wire::SearchRequest, digest: Digest) -> Result<Se
     parameters.query = single.as_ref().map(without_content);
     parameters.terms = terms.iter().map(term_without_content).collect();
     let mask = hit_mask_from_wire(request.read_mask.as_ref())?;
-    let terms = terms_from_wire(single, terms)?;
+    let lexical = request.lexical.map(lexical_from_wire);
+    let no_terms = single.is_none() && terms.is_empty();
     let target = match wire::Modality::try_from(request.target) {
         Ok(wire::Modality::Unspecified) => Target::Both,
         _ => Target::Only(required_modality(request.target, "target")?),
     };
     let k = u64::from(request.k.unwrap_or(K_DEFAULT));
-    let mut query =
-        Query::composed(terms, target, k, request.ef).map_err(refused)?.with_thumbnails(request.thumbnails);
+    let query = match lexical {
+        Some(lexical) if no_terms => Query::words(lexical, target, k),
+        lexical => {
+            let query = Query::composed(terms_from_wire(single, terms)?, target, k, request.ef);
+            query.and_then(|query| match lexical {
+                Some(lexical) => query.with_lexical(lexical),
+                None => Ok(query),
+            })
+        }
+    };
+    let mut query = query.map_err(refused)?.with_thumbnails(request.thumbnails);
     if let Some(recall) = request.target_recall {
         query = query.with_target_recall(recall).map_err(refused)?;
     }
@@ -164,7 +174,7 @@ fn terms_from_wire(
     let terms = match (single, terms) {
         (None, terms) if terms.is_empty() => {
             return Err(Status::invalid_argument(
-                "the request has no query; set one of text, image, key and vector, or terms",
+                "the request has no query; set one of text, image, key and vector, or terms, or lexical",
             ));
         }
         (None, terms) => terms,
@@ -272,6 +282,8 @@ pub(crate) fn search_to_wire(
             matching_points: outcome.matching_points,
             ef: outcome.ef.map(|ef| ef as u64),
             notes: outcome.notes,
+            lexical_micros: micros(times.lexical),
+            lexical_matches: outcome.lexical_matches,
         }),
     }
 }
@@ -289,7 +301,8 @@ fn digest_of_hits(hits: &[Found]) -> Digest {
     Digest(*hasher.finalize().as_bytes())
 }
 
-fn hit_to_wire(Found { hit, relevance, term_scores, record, thumbnail, .. }: Found) -> wire::Hit {
+fn hit_to_wire(found: Found) -> wire::Hit {
+    let Found { hit, relevance, term_scores, lexical, record, thumbnail, .. } = found;
     wire::Hit {
         key: hit.key.to_string(),
         score: hit.score,
@@ -297,6 +310,8 @@ fn hit_to_wire(Found { hit, relevance, term_scores, record, thumbnail, .. }: Fou
         attributes: attributes_to_wire(record.attributes()),
         relevance,
         term_scores,
+        lexical_score: lexical.map(|found| found.score),
+        lexical_part: lexical.map(|found| part_to_wire(found.part, record.part(found.part))),
         thumbnail: thumbnail.unwrap_or_default(),
     }
 }

@@ -56,6 +56,7 @@ impl Work {
                 admission_micros = micros(admission.unwrap_or_default()),
                 encode_micros = micros(search.encode),
                 search_micros = micros(search.search),
+                lexical_micros = micros(search.lexical),
                 fetch_micros = micros(search.fetch),
                 "a slow request"
             );
@@ -135,10 +136,15 @@ impl Observed {
         {
             request.metrics.stage(&request.method.name, stage, time);
         }
+        // Few searches ask for words.
+        if !times.lexical.is_zero() {
+            request.metrics.stage(&request.method.name, Stage::Lexical, times.lexical);
+        }
         let mut spent = request.spent.lock().unwrap_or_else(PoisonError::into_inner);
         spent.search.encode += times.encode;
         spent.search.search += times.search;
         spent.search.fetch += times.fetch;
+        spent.search.lexical += times.lexical;
     }
 
     /// Items of the request have been answered.
