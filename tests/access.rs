@@ -51,15 +51,18 @@ fn least(path: &str) -> Option<Least> {
         | "/diptych.v1.CollectionService/ListCollections"
         | "/diptych.v1.CollectionService/GetCollection"
         | "/diptych.v1.OperationService/GetOperation"
-        | "/diptych.v1.OperationService/ListOperations" => Least::Read,
+        | "/diptych.v1.OperationService/ListOperations"
+        | "/diptych.v1.BackupService/Export" => Least::Read,
         "/diptych.v1.RetrievalService/Ingest"
         | "/diptych.v1.RetrievalService/DeleteRecord"
         | "/diptych.v1.RetrievalService/UpdateRecord"
         | "/diptych.v1.RetrievalService/DeleteRecords"
-        | "/diptych.v1.OperationService/CancelOperation" => Least::Write,
+        | "/diptych.v1.OperationService/CancelOperation"
+        | "/diptych.v1.BackupService/Import" => Least::Write,
         "/diptych.v1.CollectionService/CreateCollection"
         | "/diptych.v1.CollectionService/DeleteCollection"
-        | "/diptych.v1.CollectionService/RebuildIndex" => Least::Admin,
+        | "/diptych.v1.CollectionService/RebuildIndex"
+        | "/diptych.v1.BackupService/Backup" => Least::Admin,
         "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" => Least::Nobody,
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
         | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Least::Read,

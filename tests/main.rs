@@ -7,12 +7,14 @@
 mod access;
 mod answers;
 mod api_page;
+mod backup;
 mod bad_input;
 mod client;
 mod collections;
 mod config;
 mod crash;
 mod evaluation;
+mod export;
 mod filters;
 mod hybrid;
 mod index;

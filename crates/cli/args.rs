@@ -11,6 +11,7 @@ use diptych_encoder::Precision;
 use diptych_eval::Bootstrap;
 use diptych_train::tune;
 
+use crate::backup_args::{BackupArgs, ExportArgs, ImportArgs, RestoreArgs};
 use crate::completions::{CompletionsArgs, ManArgs};
 use crate::config::{ConfigCommand, ServeArgs};
 use crate::health::HealthArgs;
@@ -84,6 +85,14 @@ pub enum Command {
     Stats(StatsArgs),
     /// Check that store and index agree; exit code 1 when they do not
     Verify(VerifyArgs),
+    /// Copy everything that a running server, or a data directory, holds into a folder
+    Backup(BackupArgs),
+    /// Make a data directory of a backup, or check one
+    Restore(RestoreArgs),
+    /// Write a collection's records and vectors as Parquet and .npy, in clip-retrieval's layout
+    Export(ExportArgs),
+    /// Store records with their vectors from a folder in clip-retrieval's layout; nothing is encoded
+    Import(ImportArgs),
     /// Make, list and revoke the API keys of a server
     #[command(subcommand)]
     Keys(KeysCommand),

@@ -195,7 +195,7 @@ fn take(
 }
 
 /// The list of what failed, as JSON lines; the file is made with its first entry.
-struct FailureReport {
+pub struct FailureReport {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     entries: u64,
@@ -203,12 +203,13 @@ struct FailureReport {
 }
 
 impl FailureReport {
-    fn new(path: PathBuf) -> Self {
+    /// A report that is not written yet.
+    pub fn new(path: PathBuf) -> Self {
         Self { path, file: None, entries: 0, error: None }
     }
 
     /// Adds an entry; a failure to write is kept for [`Self::finish`], so that it does not end a run.
-    fn add(&mut self, failure: &Failure) {
+    pub fn add(&mut self, failure: &Failure) {
         self.entries += 1;
         if let Err(error) = self.write(failure) {
             self.error.get_or_insert(error);
@@ -223,7 +224,8 @@ impl FailureReport {
         self.file.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}"))
     }
 
-    fn finish(mut self) -> Result<u64> {
+    /// Completes the file; returns how many entries it has.
+    pub fn finish(mut self) -> Result<u64> {
         let flushed = self.file.as_mut().map_or(Ok(()), BufWriter::flush);
         match self.error.map_or(flushed, Err) {
             Ok(()) => Ok(self.entries),

@@ -52,6 +52,23 @@ pub async fn client(place: &WhereArgs) -> Result<Client> {
     }
 }
 
+/// Opens a data directory, which is created when absent, for a model that is only known by its id.
+pub fn open_without_model(data: &Path, model_id: &str, dim: usize) -> Result<Engine> {
+    let model_id = ModelId(digest(model_id).with_context(|| format!("'{model_id}' is no id of a model"))?);
+    let encoder = Arc::new(Absent { model_id, dim });
+    Ok(Engine::open(open_store(data, true)?, encoder, EngineOptions::default())?)
+}
+
+/// Reads a digest of 64 hexadecimal digits.
+fn digest(hex: &str) -> Option<Digest> {
+    let bytes: Option<Vec<u8>> = hex
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    bytes.and_then(|bytes| bytes.try_into().ok()).map(Digest)
+}
+
 /// A client of the services over an engine.
 pub async fn client_of(engine: Engine) -> Result<Client> {
     let channel = diptych_server::in_process(Arc::new(engine)).await;

@@ -4,15 +4,19 @@
 //! `remote` (a server) and `output`. Nothing here knows how to encode, index or store.
 
 mod args;
+mod backup;
+mod backup_args;
 mod classify;
 mod collection;
 mod completions;
 mod config;
 mod embed;
 mod eval;
+mod export;
 mod facets;
 mod health;
 mod hub;
+mod import;
 mod index;
 mod ingest;
 mod keys;
@@ -60,6 +64,10 @@ fn main() -> ExitCode {
         Command::Relevance(args) => relevance::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::run_restore(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Keys(command) => keys::run(&command),
         Command::Collection(command) => collection::run(&command),
         Command::Record(command) => record::run(&command),

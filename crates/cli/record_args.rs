@@ -199,7 +199,7 @@ pub struct DeleteArgs {
     pub records: RecordsArgs,
 }
 
-fn collection(name: &str) -> Result<CollectionName, String> {
+pub fn collection(name: &str) -> Result<CollectionName, String> {
     CollectionName::new(name).map_err(|e| e.to_string())
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_core::{CollectionName, RequestId};
 use diptych_proto::v1 as wire;
+use diptych_proto::v1::backup_service_client::BackupServiceClient;
 use diptych_proto::v1::collection_service_client::CollectionServiceClient;
 use diptych_proto::v1::operation_service_client::OperationServiceClient;
 use diptych_proto::v1::retrieval_service_client::RetrievalServiceClient;
@@ -154,6 +155,12 @@ impl Client {
             }
             false => client,
         }
+    }
+
+    /// The service of backups, exports and imports, whose streams are taken as they are on the wire.
+    pub fn backups(&self) -> BackupServiceClient<Link> {
+        // One record may have many vectors.
+        BackupServiceClient::new(self.link.clone()).max_decoding_message_size(2 * IMAGE_BYTES_MAX)
     }
 
     pub(crate) fn collections_service(&self) -> CollectionServiceClient<Link> {

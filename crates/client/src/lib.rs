@@ -33,7 +33,7 @@ pub use ingest::{
     IngestOptions, IngestResult, IngestStream, NewImage, NewRecord, Outcome, Stored, WriteMode,
 };
 pub use operations::{Operation, OperationKind};
-pub use options::{ClientOptions, TlsIdentity};
+pub use options::{Bearer, ClientOptions, Link, TlsIdentity};
 pub use questions::{Classify, Replayed, Scored};
 pub use records::{Count, Counted, DeleteWhere, Deletion, List, Update, Updated};
 pub use retry::RetryPolicy;

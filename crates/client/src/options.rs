@@ -143,11 +143,12 @@ impl fmt::Debug for TlsIdentity {
 }
 
 /// A connection, for the client of any service.
-pub(crate) type Link = InterceptedService<Channel, Bearer>;
+/// A connection that shows the API key with every request.
+pub type Link = InterceptedService<Channel, Bearer>;
 
 /// Sends the API key with every request.
 #[derive(Debug, Clone)]
-pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use diptych_core::Modality;
+use diptych_files::FileError;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -223,7 +224,7 @@ fn publish(out: &Path, staging: &Path, plan: &Plan, replaced: &[String]) -> Resu
         moved(folder)?;
     }
     moved(WEIGHTS_FILE)?;
-    sync_directory(out)?;
+    diptych_files::sync_folder(out).map_err(told)?;
     remove(staging)
 }
 
@@ -248,8 +249,7 @@ fn place(file: &TrunkFile, staging: &Path) -> Result<u64, ComposeError> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<u64, ComposeError> {
-    at(path, fs::write(path, bytes))?;
-    at(path, fs::File::open(path).and_then(|file| file.sync_all()))?;
+    diptych_files::write_synced(path, bytes).map_err(told)?;
     Ok(bytes.len() as u64)
 }
 
@@ -271,13 +271,8 @@ fn remove(path: &Path) -> Result<(), ComposeError> {
     }
 }
 
-/// Makes renames last beyond a power failure, where directories can be synced.
-fn sync_directory(path: &Path) -> Result<(), ComposeError> {
-    #[cfg(unix)]
-    at(path, fs::File::open(path).and_then(|dir| dir.sync_all()))?;
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
+fn told(error: FileError) -> ComposeError {
+    ComposeError::Write { path: error.path, source: error.source }
 }
 
 fn same_path(a: &Path, b: &Path) -> bool {

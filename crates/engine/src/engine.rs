@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use diptych_core::{
@@ -11,6 +11,7 @@ use diptych_core::{
 use diptych_index::{IndexOptions, Kind};
 use diptych_store::{Stats, Store, StoreError, StoredRecord};
 
+use crate::backup;
 use crate::cache::QueryCache;
 use crate::collections::{discard_orphans, new_collection};
 use crate::recall::Meter;
@@ -124,6 +125,8 @@ pub struct Engine {
     index_dir: Option<PathBuf>,
     recall_sample: f64,
     pub(crate) thumbnail_side: u32,
+    /// Whether there is a snapshot.
+    pub(crate) backup_taken: Arc<AtomicBool>,
     model_id: ModelId,
     dim: usize,
 }
@@ -135,6 +138,7 @@ impl Engine {
     /// [`StoreError::ModelMismatch`] when a collection was made with another model.
     pub fn open(store: Store, encoder: Arc<dyn Encode>, options: EngineOptions) -> Result<Self, EngineError> {
         let (model_id, dim) = (encoder.model_id(), encoder.dim());
+        backup::discard_left(&store);
         let dir = store.root().join(INDEX_DIR);
         if options.index == IndexKind::Graph {
             discard_orphans(&store, &dir);
@@ -177,6 +181,7 @@ impl Engine {
             spaces: RwLock::new(spaces),
             index_kind: options.index,
             index_dir,
+            backup_taken: Arc::default(),
             model_id,
             dim,
         })

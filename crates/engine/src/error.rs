@@ -127,6 +127,25 @@ pub enum EngineError {
         /// Which bound was reached.
         what: String,
     },
+    /// One backup at a time.
+    #[error("another backup is being read; wait until it has ended, or end it")]
+    BackupRunning,
+    /// Vectors that do not belong to the parts of their record.
+    #[error("the vectors do not fit the record: {reason}")]
+    Vectors {
+        /// Which part, and what is wrong.
+        reason: String,
+    },
+    /// Vectors of another model.
+    #[error(
+        "the vectors are of model {found}, and this collection's are of {expected}; embed the originals with that model"
+    )]
+    ForeignVectors {
+        /// What they are said to be of.
+        found: String,
+        /// The engine's model.
+        expected: diptych_core::ModelId,
+    },
     /// The engine is being closed.
     #[error("the server is shutting down; retry on the next one")]
     Closed,

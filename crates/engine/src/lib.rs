@@ -6,6 +6,7 @@
 //! Deliberately absent: async, wire types, models (the engine sees only [`diptych_core::Encode`]).
 
 mod attributes;
+mod backup;
 mod bulk;
 mod cache;
 mod chunks;
@@ -14,6 +15,7 @@ mod collections;
 mod encoding;
 mod engine;
 mod error;
+mod import;
 mod lexical;
 mod maintain;
 mod parallel;
@@ -28,6 +30,7 @@ mod space;
 mod verify;
 mod write;
 
+pub use backup::{ExportPage, Exported, Snapshot};
 pub use bulk::{BulkCounts, BulkItem, BulkOptions, Failure};
 pub use cache::{CacheStats, QueryEmbedding};
 pub use chunks::TextCounts;
@@ -36,6 +39,7 @@ pub use collections::CollectionInfo;
 pub use encoding::EncodeThread;
 pub use engine::{Engine, EngineOptions, IndexKind, Overview, TextTotals};
 pub use error::EngineError;
+pub use import::{NewVectors, VectorRecord};
 pub use maintain::{Care, Cared, IndexReport, Rebuilt, Taught, care_for};
 pub use parallel::{Ordered, ordered_map};
 pub use queue::{QueueLimits, Urgency};

@@ -3,7 +3,7 @@
 //! Owns: which index answers for a modality, what every write does to it, and when its files catch up.
 //! Deliberately absent: how an index is opened or built (see `shelf`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -154,6 +154,20 @@ impl Space {
                 tracing::info!("built the {modality} index of '{name}': {points} points");
             }
         }
+    }
+
+    /// Puts the files of the index of one modality, if there are any, into a directory. The store has
+    /// everything that they have, and what they lack can be caught up with from it.
+    pub(crate) fn link_index(&self, modality: Modality, to: &Path) -> Result<(), IndexError> {
+        let Some(dir) = self.shelf.index_dir(modality) else { return Ok(()) };
+        // Keeps out those who open or replace an index, not those who write to it.
+        let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        match self.opened(modality) {
+            Some(index) => index.link_to(to),
+            None if dir.exists() => Index::link_closed(&dir, to),
+            None => Ok(false),
+        }
+        .map(drop)
     }
 
     /// The index of one modality, if it is open.

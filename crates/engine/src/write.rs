@@ -293,7 +293,7 @@ impl Engine {
         Ok(answers.into_iter().map(answer).collect())
     }
 
-    fn store_records(
+    pub(crate) fn store_records(
         &self,
         space: &Space,
         writes: Vec<Write>,
@@ -390,12 +390,12 @@ fn read_counts(note: &[u8]) -> TextCounts {
 }
 
 /// A record on its way to the store.
-struct Write {
-    record: Record,
-    digest: Digest,
-    thumbnails: Vec<(PartRef, Vec<u8>)>,
-    texts: TextCounts,
-    request: Option<Request>,
+pub(crate) struct Write {
+    pub(crate) record: Record,
+    pub(crate) digest: Digest,
+    pub(crate) thumbnails: Vec<(PartRef, Vec<u8>)>,
+    pub(crate) texts: TextCounts,
+    pub(crate) request: Option<Request>,
 }
 
 /// A batch between the model and the store.

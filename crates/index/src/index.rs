@@ -76,6 +76,27 @@ impl Index {
         }
     }
 
+    /// Puts the files in force into another directory, as an index of its own; searches, inserts and
+    /// background work go on. What they lack is what comes after [`Index::mark`], as ever. Returns whether
+    /// there are any.
+    ///
+    /// # Errors
+    /// [`IndexError::Io`], [`IndexError::Damaged`].
+    pub fn link_to(&self, to: &Path) -> Result<bool, IndexError> {
+        let Some(dir) = &self.shared.dir else { return Ok(false) };
+        // Whoever puts another manifest in force, and deletes what it does not name, needs this lock.
+        let _in_force = self.shared.manifest();
+        Manifest::link(dir, to)
+    }
+
+    /// As [`Index::link_to`], of an index that is not open, and is not opened meanwhile.
+    ///
+    /// # Errors
+    /// As [`Index::link_to`].
+    pub fn link_closed(dir: &Path, to: &Path) -> Result<bool, IndexError> {
+        Manifest::link(dir, to)
+    }
+
     /// Deletes the files of an index that is not open, or has been retired.
     ///
     /// # Errors

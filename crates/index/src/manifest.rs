@@ -86,6 +86,23 @@ impl Manifest {
         self.tidy(dir)
     }
 
+    /// Links, or where that cannot be copies, the files in force of one directory into another, the
+    /// manifest last. The caller sees to it that no other manifest is put in force meanwhile. Files never
+    /// change once they are named, so both may be used from then on. Returns whether there were any.
+    pub(crate) fn link(dir: &Path, to: &Path) -> Result<bool, IndexError> {
+        let Some(manifest) = Self::read(dir)? else { return Ok(false) };
+        fs::create_dir_all(to).map_err(|e| IndexError::io("create", to, &e))?;
+        let points = manifest.segments.iter().map(|f| points_path(dir, f.points));
+        let links = manifest.segments.iter().map(|f| links_path(dir, f.links));
+        for path in points.chain(links).chain([dir.join(NAME)]) {
+            let target = to.join(path.file_name().expect("a file of an index has a name"));
+            if fs::hard_link(&path, &target).is_err() {
+                fs::copy(&path, &target).map_err(|e| IndexError::io("copy", &path, &e))?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Deletes the files of segments that are not in force.
     pub(crate) fn tidy(&self, dir: &Path) -> Result<(), IndexError> {
         let points = self.segments.iter().map(|f| points_path(dir, f.points));

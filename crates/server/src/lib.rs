@@ -8,6 +8,7 @@
 //! Deliberately absent: the listening socket, signals and configuration, which the caller owns.
 
 mod access;
+mod backup;
 mod collections;
 mod connections;
 mod convert;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_engine::Engine;
 use diptych_proto::FILE_DESCRIPTOR_SET;
+use diptych_proto::v1::backup_service_server::BackupServiceServer;
 use diptych_proto::v1::collection_service_server::CollectionServiceServer;
 use diptych_proto::v1::operation_service_server::OperationServiceServer;
 use diptych_proto::v1::retrieval_service_server::RetrievalServiceServer;
@@ -42,7 +44,7 @@ pub use access::{
     AccessError, AccessOptions, KeyError, KeyLimits, KeyRecord, NewKey, Role, TlsError, TlsOptions,
     create_key, list_keys, revoke_key,
 };
-pub use convert::index_to_wire;
+pub use convert::{index_to_wire, vector_record_from_wire, vector_record_to_wire};
 pub use metrics::{Metrics, serve_metrics};
 
 /// Bounds of a server. Past them it refuses, it does not queue.
@@ -106,6 +108,7 @@ pub async fn run(
         connections::accept(listener, options.connections_max, gate.tls(), options.metrics.clone());
     let shared = service::Retrieval::new(Arc::clone(&engine), options.requests_max);
     let collections = collections::Collections(shared.clone());
+    let backups = backup::Backups(shared.clone());
     let retrieval = RetrievalServiceServer::new(access::Scoped(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -135,6 +138,9 @@ pub async fn run(
         .add_service(retrieval)
         .add_service(CollectionServiceServer::new(access::Scoped(collections.clone())))
         .add_service(OperationServiceServer::new(access::Scoped(collections)))
+        .add_service(
+            BackupServiceServer::new(access::Scoped(backups)).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
         .add_service(health::service(engine, stopping))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -162,6 +168,7 @@ pub async fn run(
 pub async fn in_process(engine: Arc<Engine>) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
     let retrieval = service::Retrieval::new(engine, ServerOptions::default().requests_max);
     let collections = collections::Collections(retrieval.clone());
+    let backups = backup::Backups(retrieval.clone());
     let (client, server) = tokio::io::duplex(64 * 1024);
     let gate = access::Gate::open(&AccessOptions::default(), ([127, 0, 0, 1], 0).into())?;
     let served = Server::builder()
@@ -169,6 +176,7 @@ pub async fn in_process(engine: Arc<Engine>) -> Result<Channel, Box<dyn std::err
         .add_service(RetrievalServiceServer::new(retrieval).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(CollectionServiceServer::new(collections.clone()))
         .add_service(OperationServiceServer::new(collections))
+        .add_service(BackupServiceServer::new(backups).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(server)));
     tokio::spawn(served);
     let mut client = Some(client);

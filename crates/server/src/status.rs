@@ -53,7 +53,9 @@ fn code(error: &EngineError) -> Code {
         | EngineError::RecordNotFound { .. }
         | EngineError::PartNotFound { .. } => Code::NotFound,
         EngineError::AlreadyExists { .. } | EngineError::CollectionExists { .. } => Code::AlreadyExists,
-        EngineError::Overloaded { .. } => Code::ResourceExhausted,
+        EngineError::Vectors { .. } => Code::InvalidArgument,
+        EngineError::ForeignVectors { .. } => Code::FailedPrecondition,
+        EngineError::Overloaded { .. } | EngineError::BackupRunning => Code::ResourceExhausted,
         EngineError::Closed => Code::Unavailable,
         // Vectors are checked before they reach the index, so what is left is the server's fault.
         EngineError::Index(_) => Code::Internal,

@@ -37,6 +37,11 @@ impl Collections {
         }
         Ok(collections)
     }
+
+    /// All of them, by id.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Collection> {
+        self.by_id.values()
+    }
 }
 
 impl Store {

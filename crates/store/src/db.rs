@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBIterator,
     DBRecoveryMode, Direction, ErrorKind, FlushOptions, IteratorMode, LogLevel, Options, ReadOptions,
@@ -80,6 +81,12 @@ impl Db {
     /// Freezes the present state for several reads.
     pub(crate) fn view(&self) -> View<'_> {
         View { db: self, snapshot: self.0.snapshot() }
+    }
+
+    /// Makes a copy of the database as it is at one moment, at a path where nothing is.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<(), StoreError> {
+        let made = Checkpoint::new(&self.0).and_then(|checkpoint| checkpoint.create_checkpoint(path));
+        made.map_err(|e| error("copying the store", e))
     }
 
     /// Moves everything from memory and log into tables.

@@ -200,6 +200,51 @@ impl AckMark {
     }
 }
 
+/// Files below a folder: paths relative to it with `/` between names, in order, and sizes in bytes.
+pub(crate) struct Listed(pub(crate) Vec<(String, u64)>);
+
+/// Where the database of a store in `root` lies.
+pub(crate) fn database_in(root: &Path) -> PathBuf {
+    root.join(DATABASE)
+}
+
+/// Makes a store of a folder that has the database of one: the acknowledgement mark, and last the format.
+pub(crate) fn stamp_copy(root: &Path, batch: u64) -> Result<(), StoreError> {
+    let mut mark = AckMark::open(&root.join(ACKNOWLEDGED))?;
+    if batch > 0 {
+        mark.raise(batch)?;
+    }
+    mark.sync()?;
+    let stamp = private_file(&root.join(FORMAT)).and_then(|mut file| {
+        file.write_all(format!("{STAMP}{FORMAT_VERSION}\n").as_bytes())?;
+        file.sync_all()
+    });
+    stamp.map_err(|e| StoreError::io("stamping the copy of the store", &e))
+}
+
+/// The files of a copy of a store, the database's own log aside.
+pub(crate) fn list_copy(root: &Path) -> Result<Listed, StoreError> {
+    fn walk(folder: &Path, above: &str, files: &mut Vec<(String, u64)>) -> std::io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = format!("{above}{}", entry.file_name().to_string_lossy());
+            let data = entry.metadata()?;
+            if data.is_dir() {
+                walk(&entry.path(), &format!("{name}/"), files)?;
+            } else if !(above == format!("{DATABASE}/")
+                && entry.file_name().as_encoded_bytes().starts_with(b"LOG"))
+            {
+                files.push((name, data.len()));
+            }
+        }
+        Ok(())
+    }
+    let mut files = Vec::new();
+    walk(root, "", &mut files).map_err(|e| StoreError::io("listing the copy of the store", &e))?;
+    files.sort();
+    Ok(Listed(files))
+}
+
 /// The version that a finished store is stamped with.
 fn read_stamp(root: &Path) -> Result<Option<u32>, StoreError> {
     let path = root.join(FORMAT);
@@ -283,7 +328,7 @@ fn private_file(path: &Path) -> std::io::Result<File> {
 }
 
 /// Creates a directory, or takes an existing one, and closes it to everyone else.
-fn make_private_dir(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), StoreError> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     {

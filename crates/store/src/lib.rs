@@ -10,9 +10,11 @@
 //!
 //! Reading order: `values` (what goes in and comes out), `schema` and `rows` (how it lies on disk),
 //! `directory` (files around the database), `db` (the only file that names RocksDB), `commit`,
-//! `plan` and `requests` (the one write path), `store` and `collections` (the public face), `check` (the audit).
+//! `plan` and `requests` (the one write path), `store` and `collections` (the public face), `check` (the audit),
+//! `checkpoint` (a copy beside the store in use).
 
 mod check;
+mod checkpoint;
 mod collections;
 mod commit;
 mod db;
@@ -28,6 +30,7 @@ mod tests;
 mod values;
 
 pub use check::CheckReport;
+pub use checkpoint::Checkpoint;
 pub use error::StoreError;
 pub use schema::FORMAT_VERSION;
 pub use store::{Store, StoreOptions};

@@ -280,25 +280,40 @@ impl Store {
         collection: u32,
         key: &Key,
     ) -> Result<Option<Vec<RecordVector>>, StoreError> {
+        Ok(self.record_whole(collection, key)?.map(|(_, vectors)| vectors))
+    }
+
+    /// A record and its vectors, in the order of its parts, both of one moment; `None` when there is no
+    /// such record.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCollection`] or a failure to read.
+    pub fn record_whole(
+        &self,
+        collection: u32,
+        key: &Key,
+    ) -> Result<Option<(StoredRecord, Vec<RecordVector>)>, StoreError> {
         let dim = self.known(collection)?.dim;
         // One view, so that an update between the two reads cannot take the vectors away.
         let view = self.db.view();
         let Some(bytes) = view.get(Family::Records, &schema::record_key(collection, key.as_str()))? else {
             return Ok(None);
         };
-        let points = rows::decode_record(&bytes, key.clone())?.points;
-        let keys: Vec<[u8; 13]> = points
+        let stored = rows::decode_record(&bytes, key.clone())?;
+        let keys: Vec<[u8; 13]> = stored
+            .points
             .iter()
             .map(|&(part, point)| schema::vector_key(collection, part.modality, point))
             .collect();
         let rows = view.get_many(Family::Vectors, &keys)?;
-        let vectors = rows.into_iter().zip(points).map(|(row, (part, point))| {
+        let vectors = rows.into_iter().zip(&stored.points).map(|(row, &(part, point))| {
             let row = row.ok_or_else(|| {
                 StoreError::corrupt(format!("record '{key}' has no vector for {part} (point {})", point.0))
             })?;
             Ok(RecordVector { part, point, embedding: schema::decode_vector(&row, dim, point)? })
         });
-        vectors.collect::<Result<_, _>>().map(Some)
+        let vectors = vectors.collect::<Result<_, _>>()?;
+        Ok(Some((stored, vectors)))
     }
 
     /// All points of one modality with their vectors, in id order, as they are at this moment; later
@@ -401,7 +416,7 @@ pub(crate) fn check_acknowledged(batch: u64, acknowledged: u64) -> Result<(), St
     Ok(())
 }
 
-fn read_marks(db: &Db) -> Result<Marks, StoreError> {
+pub(crate) fn read_marks(db: &Db) -> Result<Marks, StoreError> {
     let bytes = db
         .get(Family::Meta, schema::MARKS_KEY)?
         .ok_or_else(|| StoreError::corrupt("the database has no high-water marks"))?;

@@ -1,38 +1,28 @@
-//! Writing files so that a crash leaves the old one or the new one, never half of one.
+//! The files of a run.
 //!
-//! Owns: write, sync, rename, sync the directory; keeping a second run out of a directory. Deliberately
-//! absent: what is in the files.
+//! Owns: files that appear whole or not at all, told as errors of training; keeping a second run out of a
+//! directory. Deliberately absent: what is in the files.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
 use std::path::Path;
+
+use diptych_files::FileError;
 
 use crate::error::{TrainError, io};
 
 /// Replaces `path` by `bytes` in one step, in a directory that is this run's own.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    replace_by(path, ".tmp", bytes)
+    diptych_files::replace(path, bytes).map_err(told)
 }
 
 /// As [`replace`], in a directory where other processes may write the same file.
 pub(crate) fn replace_shared(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    replace_by(path, &format!(".{}.tmp", std::process::id()), bytes)
+    diptych_files::replace_shared(path, bytes).map_err(told)
 }
 
-fn replace_by(path: &Path, ending: &str, bytes: &[u8]) -> Result<(), TrainError> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(ending);
-    let temporary = path.with_file_name(name);
-    let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(io("replace", path))?;
-    // The rename is durable once its directory is; not every system can sync one.
-    if let Some(folder) = path.parent()
-        && let Ok(folder) = File::open(folder)
-    {
-        folder.sync_all().ok();
-    }
-    Ok(())
+fn told(error: FileError) -> TrainError {
+    let FileError { action, path, source } = error;
+    TrainError::Io { what: action, path, source }
 }
 
 /// Removes a file, if it is there.

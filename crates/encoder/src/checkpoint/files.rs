@@ -1,7 +1,7 @@
 //! Writing a directory anew from one that was opened.
 //!
-//! Owns: which files go along, the stored format of every value, and files that appear whole or not at
-//! all. Deliberately absent: what the tensors mean.
+//! Owns: which files go along, and the stored format of every value. Deliberately absent: what the tensors
+//! mean.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use diptych_files::FileError;
 use safetensors::{Dtype, SafeTensorError, View};
 
 use crate::error::LoadError;
@@ -227,21 +228,12 @@ impl View for Tensor<'_> {
     }
 }
 
-/// Puts a file in place whole, and returns its size: a crash leaves the old one or the new one.
+/// Puts a file in place whole, and returns its size.
 fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<u64, WriteError> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    write(&temporary).map_err(io("write", &temporary))?;
-    let file = File::options().append(true).open(&temporary).map_err(io("open", &temporary))?;
-    let bytes = file.metadata().map_err(io("read", &temporary))?.len();
-    file.sync_all().map_err(io("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(io("replace", path))?;
-    // The rename is durable once its directory is; not every system can sync one.
-    if let Some(parent) = path.parent().and_then(|parent| File::open(parent).ok()) {
-        let _ = parent.sync_all();
-    }
-    Ok(bytes)
+    diptych_files::replace_with(path, write).map_err(|error| {
+        let FileError { action, path, source } = error;
+        WriteError::Io { action, path, source }
+    })
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> WriteError {

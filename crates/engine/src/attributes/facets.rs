@@ -131,7 +131,7 @@ mod tests {
             (record(20, 1, 0), attributes("AP", &["mass"], 41)),
             (record(30, 0, 2), attributes("PA", &["none"], 40)),
         ] {
-            index.apply(&[change(points, Vec::new())], &[of]);
+            index.apply(&[change(points, Vec::new())], &[&of]);
         }
         index
     }
@@ -171,8 +171,8 @@ mod tests {
     #[test]
     fn what_is_deleted_or_too_long_to_be_shown_is_not_listed() {
         let index = filled();
-        index.apply(&[change(Vec::new(), record(30, 0, 2))], &[Attributes::new()]);
-        index.apply(&[change(record(40, 1, 1), Vec::new())], &[attributes(&"x".repeat(65), &[], 1)]);
+        index.apply(&[change(Vec::new(), record(30, 0, 2))], &[&Attributes::new()]);
+        index.apply(&[change(record(40, 1, 1), Vec::new())], &[&attributes(&"x".repeat(65), &[], 1)]);
         let counts = &index.facets(&[Facet::new("view", 5).unwrap()], None, Target::Both)[0];
         assert_eq!(told(counts), [("AP".to_owned(), 1), ("PA".to_owned(), 1)]);
         assert_eq!((counts.records, counts.distinct), (3, 3));

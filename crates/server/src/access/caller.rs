@@ -98,6 +98,23 @@ impl Caller {
             .map_err(|rejected: Rejected| rejected.status())
     }
 
+    /// Enters all collections, or is refused.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED when the key is for some only; else as [`Caller::may`].
+    pub(crate) fn may_all(&self) -> Result<(), Status> {
+        if let Some(key) = self.0.key().filter(|key| key.collections.is_some()) {
+            return Err(Status::permission_denied(format!(
+                "the API key '{}' is for some collections only, and this concerns all; use one that is for all",
+                key.name
+            )));
+        }
+        let badge = self.0.badge.as_ref();
+        badge
+            .map_or(Ok(()), |badge| badge.still_good(SystemTime::now()))
+            .map_err(|rejected| rejected.status())
+    }
+
     /// Whether the key is for a collection of that name.
     pub(crate) fn sees(&self, collection: &str) -> bool {
         let scope = self.0.key().and_then(|key| key.collections.as_ref());
@@ -268,7 +285,9 @@ mod tests {
         assert!(caller(Some(&["default"]), None).may_enter("").is_ok());
         let nothing = caller(Some(&[]), None);
         assert_eq!(nothing.may_enter("a").unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(scoped.may_all().unwrap_err().code(), Code::PermissionDenied);
         let all = caller(None, None);
+        assert!(all.may_all().is_ok());
         assert!(["", "c", "a/b"].iter().all(|name| all.may_enter(name).is_ok()));
     }
 

@@ -1,10 +1,11 @@
-//! The services of records, collections and operations, seen through a key: the collection that a request names is asked for
+//! The services of records, collections, operations and backups, seen through a key: the collection that a request names is asked for
 //! before the request is handled, and what is given out is counted.
 //!
 //! One method per RPC: an RPC that is new cannot be compiled without one. Deliberately absent:
 //! roles and limits, which the guard has checked before.
 
 use diptych_proto::v1 as wire;
+use diptych_proto::v1::backup_service_server::BackupService;
 use diptych_proto::v1::collection_service_server::CollectionService;
 use diptych_proto::v1::operation_service_server::OperationService;
 use diptych_proto::v1::retrieval_service_server::RetrievalService;
@@ -41,6 +42,7 @@ names_collection!(
     UpdateRecordRequest,
     DeleteRecordsRequest,
     CountRecordsRequest,
+    ExportRequest,
     RebuildIndexRequest
 );
 
@@ -284,5 +286,42 @@ impl<S: OperationService> OperationService for Scoped<S> {
         let named = wire::GetOperationRequest { name: request.get_ref().name.clone(), wait_millis: 0 };
         self.get_operation(Request::new(named)).await?;
         self.0.cancel_operation(request).await
+    }
+}
+
+#[tonic::async_trait]
+impl<S: BackupService> BackupService for Scoped<S> {
+    type BackupStream = S::BackupStream;
+
+    /// Of all collections, so for a key that is for all.
+    async fn backup(
+        &self,
+        request: Request<wire::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let caller = Caller::current()?;
+        caller.may_all()?;
+        caller.in_time()?;
+        self.0.backup(request).await
+    }
+
+    type ExportStream = S::ExportStream;
+
+    /// Records are counted as they are sent.
+    async fn export(
+        &self,
+        request: Request<wire::ExportRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        through(request, async |request| self.0.export(request).await, |_| 0).await
+    }
+
+    type ImportStream = S::ImportStream;
+
+    /// Each item names its own collection: each is asked for, and counted, where it is read.
+    async fn import(
+        &self,
+        request: Request<Streaming<wire::ImportRequest>>,
+    ) -> Result<Response<Self::ImportStream>, Status> {
+        Caller::current()?.in_time()?;
+        self.0.import(request).await
     }
 }

@@ -1,6 +1,7 @@
 //! Requests of the wire to core, and answers back: a file for each kind of message, names here. What a client needs too
 //! is in `diptych_proto::convert`.
 
+mod backup;
 mod classify;
 mod collection;
 mod facet;
@@ -14,6 +15,8 @@ use diptych_engine::EngineError;
 use diptych_proto::v1 as wire;
 use tonic::Status;
 
+pub(crate) use backup::{exported_to_wire, import_from_wire};
+pub use backup::{vector_record_from_wire, vector_record_to_wire};
 pub(crate) use classify::{ClassifyCall, classified_to_wire, classify_from_wire};
 pub(crate) use collection::{
     changed_to_wire, collection_to_wire, collection_token_from_wire, request_id_from_wire, update_from_wire,
@@ -21,7 +24,9 @@ pub(crate) use collection::{
 pub(crate) use diptych_proto::convert::{filter_from_wire, schema_from_wire};
 pub(crate) use facet::facets_from_wire;
 pub(crate) use mask::read_mask_from_wire;
-pub(crate) use record::{Once, ingest_error, ingest_from_wire, record_to_wire, written_to_wire};
+pub(crate) use record::{
+    Once, ingest_error, ingest_from_wire, outcome_to_wire, record_to_wire, written_to_wire,
+};
 pub(crate) use search::{SearchCall, replay_from_wire, replayed, search_from_wire, search_to_wire};
 pub use stats::index_to_wire;
 pub(crate) use stats::overview_to_wire;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use diptych_core::{CollectionName, Part, PartRef, RequestId, TextPart};
+use diptych_core::{CollectionName, Part, PartRef, Record, RequestId, TextPart};
 use diptych_engine::{NewImage, NewRecord, Outcome, PutMode, StoredRecord, Written};
 use diptych_proto::convert::{attributes_from_wire, attributes_to_wire, part_ref_to_wire};
 use diptych_proto::v1 as wire;
@@ -49,29 +49,33 @@ fn text_to_wire(part_ref: PartRef, text: &TextPart) -> wire::TextPart {
 }
 
 pub(crate) fn record_to_wire(stored: StoredRecord) -> wire::Record {
-    let record = stored.record;
+    plain_record_to_wire(&stored.record, stored.seq)
+}
+
+pub(super) fn plain_record_to_wire(record: &Record, seq: u64) -> wire::Record {
     wire::Record {
         key: record.key().to_string(),
         parts: record.whole_parts().map(|(part_ref, part)| part_to_wire(part_ref, Some(part))).collect(),
         attributes: attributes_to_wire(record.attributes()),
-        seq: stored.seq,
+        seq,
     }
 }
 
 /// A record, and the id of the request to store it if that has one.
 pub(crate) type Once = (NewRecord, Option<RequestId>);
 
+pub(super) fn mode_from_wire(mode: i32) -> Result<PutMode, Status> {
+    match wire::WriteMode::try_from(mode) {
+        Ok(wire::WriteMode::Unspecified | wire::WriteMode::Upsert) => Ok(PutMode::Upsert),
+        Ok(wire::WriteMode::Insert) => Ok(PutMode::InsertOnly),
+        Err(_) => Err(Status::invalid_argument(format!(
+            "mode {mode} is unknown; use WRITE_MODE_UPSERT or WRITE_MODE_INSERT"
+        ))),
+    }
+}
+
 pub(crate) fn ingest_from_wire(item: wire::IngestRequest) -> Result<(CollectionName, PutMode, Once), Status> {
-    let mode = match wire::WriteMode::try_from(item.mode) {
-        Ok(wire::WriteMode::Unspecified | wire::WriteMode::Upsert) => PutMode::Upsert,
-        Ok(wire::WriteMode::Insert) => PutMode::InsertOnly,
-        Err(_) => {
-            return Err(Status::invalid_argument(format!(
-                "mode {} is unknown; use WRITE_MODE_UPSERT or WRITE_MODE_INSERT",
-                item.mode
-            )));
-        }
-    };
+    let mode = mode_from_wire(item.mode)?;
     let images = item.images.into_iter().map(|i| NewImage { bytes: i.data, source: i.source }).collect();
     let record = NewRecord {
         key: key_from_wire(item.key)?,
@@ -83,8 +87,8 @@ pub(crate) fn ingest_from_wire(item: wire::IngestRequest) -> Result<(CollectionN
     Ok((collection_from_wire(item.collection)?, mode, (record, id)))
 }
 
-pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestResponse {
-    let outcome = match written.outcome {
+pub(crate) fn outcome_to_wire(outcome: Outcome) -> wire::WriteOutcome {
+    match outcome {
         Outcome::Created => wire::WriteOutcome::Created,
         Outcome::Updated => wire::WriteOutcome::Updated,
         Outcome::Unchanged => wire::WriteOutcome::Unchanged,
@@ -93,10 +97,13 @@ pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestRes
         | Outcome::AlreadyExists
         | Outcome::Stale
         | Outcome::RequestReused => wire::WriteOutcome::Unspecified,
-    };
+    }
+}
+
+pub(crate) fn written_to_wire(key: String, written: &Written) -> wire::IngestResponse {
     wire::IngestResponse {
         key,
-        outcome: outcome as i32,
+        outcome: outcome_to_wire(written.outcome) as i32,
         error: None,
         truncated_tokens: small(written.texts.truncated_tokens),
         split_texts: small(written.texts.split),

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod checkpoint;
 mod collections;
 mod crash;
 mod damage;
