@@ -4,14 +4,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use diptych_client::{Client, Error, Stats};
+use diptych_client::{Client, Code, Error, Stats};
 use diptych_columnar::{About, ColumnarError, Folder, FolderOptions, Items};
 use diptych_core::AttributeSchema;
 use diptych_engine::{BulkCounts, EngineOptions, Failure};
 use diptych_proto::v1 as wire;
 use diptych_server::vector_record_to_wire;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
 
 use crate::backup_args::ImportArgs;
 use crate::ingest::FailureReport;

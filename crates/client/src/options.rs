@@ -142,7 +142,6 @@ impl fmt::Debug for TlsIdentity {
     }
 }
 
-/// A connection, for the client of any service.
 /// A connection that shows the API key with every request.
 pub type Link = InterceptedService<Channel, Bearer>;
 
