@@ -13,11 +13,13 @@ use crate::{Served, data};
 /// An addition: its name, and what it does to a request.
 type Addition = (&'static str, fn(&mut wire::SearchRequest));
 
-const ADDITIONS: [Addition; 9] = [
+const ADDITIONS: [Addition; 11] = [
     ("plain", |_| {}),
     ("filter, 1 of 10 records", |request| request.filter = filter("tenth = true")),
     ("filter, 1 of 1000 records", |request| request.filter = filter("group = 'g7'")),
     ("facets of 3 and 90 values", |request| request.facets = ["view", "age"].map(facet).to_vec()),
+    ("two words, fused by ranks", |request| request.lexical = words("pleural effusion")),
+    ("a phrase that must be there", |request| request.lexical = words("\"pleural effusion\"")),
     ("group_by", |request| request.group_by = "group".into()),
     ("collapse", |request| request.collapse = Some(0.95)),
     ("diversity", |request| request.diversity = Some(0.3)),
@@ -40,6 +42,10 @@ const ADDITIONS: [Addition; 9] = [
 fn filter(written: &str) -> Option<wire::Filter> {
     let filter: Filter = written.parse().expect("the filter is well formed");
     Some(filter_to_wire(&filter))
+}
+
+fn words(text: &str) -> Option<wire::LexicalQuery> {
+    Some(wire::LexicalQuery { text: text.to_owned(), fusion: None })
 }
 
 fn facet(attribute: &str) -> wire::Facet {
