@@ -105,7 +105,7 @@ class Obedient(RetrievalServiceServicer):
         return answer
 
     Search = GetRecord = ListRecords = DeleteRecord = Embed = Stats = _answer
-    UpdateRecord = CountRecords = DeleteRecords = _answer
+    UpdateRecord = CountRecords = DeleteRecords = Replay = Classify = _answer
 
     def Ingest(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
         """Reads a request, then answers it."""
@@ -113,6 +113,10 @@ class Obedient(RetrievalServiceServicer):
             if not self.answers:
                 return
             yield self._answer(request, context)
+
+    def BatchSearch(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        """The same."""
+        yield from self.Ingest(requests, context)
 
 
 @dataclass

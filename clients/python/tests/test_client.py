@@ -41,14 +41,16 @@ def test_a_text_an_image_and_a_key_find_their_case(client: Client, corpus: Corpu
         for query in (file, file.read_bytes(), opened, pixels, Key(case["key"])):
             best = client.search(query, target="image").hits[0]
             assert best.key == case["key"] and best.score > 0.999
+            assert best.part is not None
             assert best.text is None and best.part.ref == PartRef("image", 0)
             assert isinstance(best.part.content, ImagePart) and best.part.content.source == str(file)
 
 
 def test_both_modalities_are_found_together(client: Client, corpus: Corpus) -> None:
     found = client.search(corpus.cases[4]["text"], k=20)
-    assert {hit.part.ref.modality for hit in found} == {"image", "text"}
-    likely = [hit.relevance for hit in found if hit.part.ref.modality == "image"]
+    sides = [hit.part.ref.modality if hit.part else None for hit in found]
+    assert set(sides) == {"image", "text"}
+    likely = [hit.relevance for hit, side in zip(found, sides) if side == "image"]
     assert all(each is not None and 0 <= each <= 1 for each in likely)
     # A text that is alone in its record has no pair to learn from.
     assert "how relevant" in found.stats.notes[0]

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from diptych import AsyncClient, Client, Item, PermissionDenied, Unavailable
 from diptych._proto.diptych.v1 import retrieval_pb2 as pb
-from diptych._records import Window
+from diptych._window import Window
 
 from conftest import Running
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diptych import Key, PartRef, Term, image, text, vector
+from diptych import Key, PartRef, Receipt, Term, image, text, vector
+from diptych._labels import classify_request
 from diptych._proto.diptych.v1 import retrieval_pb2 as pb
-from diptych._requests import embed_requests, search_request
+from diptych._requests import embed_requests, item_request, replay_request, search_request
 from PIL import Image
 
 
@@ -85,6 +86,93 @@ def test_what_is_no_query_is_refused_with_the_remedy() -> None:
         text("a") + 1
     with pytest.raises(ValueError, match="'both', 'image' or 'text'"):
         search_request("c", "a", target="images")  # type: ignore[arg-type]
+
+
+def test_words_are_joined_as_is_said() -> None:
+    assert not asked("a").HasField("lexical")
+    alone = search_request("c", None, words='+left "pleural effusion"')
+    assert alone.WhichOneof("query") is None and alone.lexical.text == '+left "pleural effusion"'
+    assert alone.lexical.WhichOneof("fusion") is None
+    ranks = search_request("c", "a", words="b", fusion="rrf").lexical
+    assert ranks.HasField("rank_fusion") and not ranks.rank_fusion.HasField("k")
+    assert search_request("c", "a", words="b", fusion=("rrf", 30.0)).lexical.rank_fusion.k == 30.0
+    weighted = search_request("c", "a", words="b", fusion=("weighted", 0.25)).lexical
+    assert weighted.weighted_fusion.lexical == 0.25
+    with pytest.raises(ValueError, match="nothing to search for"):
+        search_request("c", None)
+    with pytest.raises(ValueError, match="give words"):
+        search_request("c", "a", fusion="rrf")
+    for wrong in ("weighted", ("best", 1.0)):
+        with pytest.raises(ValueError, match="there is no fusion"):
+            search_request("c", "a", words="b", fusion=wrong)  # type: ignore[arg-type]
+
+
+def test_what_comes_beside_the_hits_is_asked_for() -> None:
+    request = search_request("c", "a", facets=["sex", ("labels", 5)], thumbnails=True, fields=["attributes.a b"])
+    assert list(request.facets) == [pb.Facet(attribute="sex"), pb.Facet(attribute="labels", limit=5)]
+    assert request.thumbnails and request.read_mask.paths == ["attributes.a b"]
+    plain = asked("a")
+    assert not plain.facets and not plain.thumbnails and not plain.HasField("read_mask")
+    assert search_request("c", "a", fields=[]).read_mask.paths == ["key"], "no fields are not all of them"
+    for wrong in ("sex", ("labels", 5)):
+        with pytest.raises(TypeError, match="facet"):
+            search_request("c", "a", facets=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="also for one"):
+        search_request("c", "a", fields="part")
+
+
+def test_one_of_many_searches_says_more_than_all() -> None:
+    assert item_request("c", "a", {"k": 5}) == search_request("c", "a", k=5)
+    assert item_request("c", {"query": "a", "k": 3, "collection": "d"}, {"k": 5, "target": "image"}) == search_request(
+        "d", "a", k=3, target="image"
+    )
+    assert item_request("c", {"words": "b"}, {}) == search_request("c", None, words="b")
+    assert item_request("c", ["a", Key("k")], {}) == asked(["a", Key("k")])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'kk'"):
+        item_request("c", {"query": "a", "kk": 3}, {})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="nothing to search for"):
+        item_request("c", {"k": 3}, {})
+
+
+def test_a_receipt_is_kept_whole() -> None:
+    message = pb.Receipt(model_id="m", generation=7, request_digest=b"r", hits_digest=b"h")
+    message.parameters.CopyFrom(search_request("cases", "a"))
+    receipt = Receipt(message)
+    assert (receipt.model_id, receipt.generation, receipt.request_digest, receipt.hits_digest) == ("m", 7, b"r", b"h")
+    again = Receipt.from_bytes(bytes(receipt))
+    assert again == receipt and hash(again) == hash(receipt) and again.message.parameters.text == "a"
+    assert again != Receipt(pb.Receipt(model_id="m", generation=8))
+    assert repr(receipt) == "Receipt(model_id='m', generation=7)"
+    with pytest.raises(ValueError, match="no receipt"):
+        Receipt.from_bytes(b"\xff\xff")
+    assert replay_request(receipt, None, {}) == pb.ReplayRequest(receipt=message)
+    whole = replay_request(receipt, b"pixels", {"k": 3})
+    assert whole.request == search_request("cases", b"pixels", k=3), "in the collection of the receipt"
+    with pytest.raises(TypeError, match="found.receipt"):
+        replay_request(message, None, {})  # type: ignore[arg-type]
+
+
+def test_a_classification_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"\x89PNG")
+
+    def request(labels: Any = ("a", "b"), templates: Any = (), **subject: Any) -> pb.ClassifyRequest:
+        given = {"image": None, "text": None, "key": None, "vector": None, **subject}
+        return classify_request("c", labels=labels, templates=templates, k=1, **given)
+
+    made = request(["a", ("b", ["one", "two"])], ["There is {}."], text="words")
+    assert made.collection == "c" and made.text == "words" and made.k == 1
+    assert list(made.labels) == [pb.ClassLabel(name="a"), pb.ClassLabel(name="b", prompts=["one", "two"])]
+    assert list(made.templates) == ["There is {}."]
+    assert request(image=str(file)).image == request(image=file).image == b"\x89PNG"
+    assert request(key="k").key == request(key=Key("k")).key == pb.KeyQuery(key="k")
+    assert request(vector=[1, 0]).vector.values == [1, 0]
+    for wrong in ({}, {"text": "a", "key": "k"}):
+        with pytest.raises(TypeError, match="one of image, text, key and vector"):
+            request(**wrong)
+    for labels in ("a", [("a", "prompt")], [7]):
+        with pytest.raises(TypeError, match="label"):
+            request(labels, text="a")
 
 
 def test_inputs_to_embed_are_divided_by_number_and_by_size() -> None:

@@ -23,11 +23,13 @@ from ._errors import (
     Unavailable,
     Unimplemented,
 )
+from ._facets import FacetCounts, FacetLike, FacetValue
 from ._filter import Condition, F
 from ._images import ImageSource
+from ._labels import Classification, LabelLike, LabelScore
 from ._query import Key, PartRef, Query, QueryLike, Source, Term, image, text, vector
 from ._records import Item
-from ._requests import SearchOptions
+from ._requests import Fusion, SearchItem, SearchLike, SearchOptions
 from ._results import (
     CollectionStats,
     Embeddings,
@@ -38,6 +40,7 @@ from ._results import (
     Receipt,
     Record,
     RecordPage,
+    Replay,
     SearchResult,
     SearchStats,
     Stats,
@@ -53,6 +56,7 @@ __all__ = [
     "AttributeType",
     "AttributeValue",
     "Cancelled",
+    "Classification",
     "Client",
     "Collection",
     "CollectionStats",
@@ -64,7 +68,11 @@ __all__ = [
     "DiptychError",
     "Embeddings",
     "F",
+    "FacetCounts",
+    "FacetLike",
+    "FacetValue",
     "FailedPrecondition",
+    "Fusion",
     "Hit",
     "ImagePart",
     "ImageSource",
@@ -73,6 +81,8 @@ __all__ = [
     "InvalidArgument",
     "Item",
     "Key",
+    "LabelLike",
+    "LabelScore",
     "NotFound",
     "Operation",
     "Part",
@@ -83,8 +93,11 @@ __all__ = [
     "Receipt",
     "Record",
     "RecordPage",
+    "Replay",
     "ResourceExhausted",
     "RetryPolicy",
+    "SearchItem",
+    "SearchLike",
     "SearchOptions",
     "SearchResult",
     "SearchStats",

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import functools
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+from numpy.typing import ArrayLike
 
-from . import _collections, _errors, _requests, _results
+from . import _collections, _errors, _labels, _requests, _results, _stream
 from ._attributes import AttributeInput
 from ._collections import AttributeType, Collection, Count, Deletion, Operation
 from ._connection import Pem, connection, open_async_channel, open_channel
-from ._errors import from_rpc
+from ._errors import DiptychError, from_rpc
+from ._facets import FacetLike
 from ._filter import FilterLike
 from ._images import ImageSource
+from ._labels import Classification, LabelLike
 from ._proto.diptych.client.v1 import standard_pb2 as standard
 from ._proto.diptych.v1 import collections_pb2 as cpb
 from ._proto.diptych.v1 import operations_pb2 as opb
@@ -31,11 +32,11 @@ from ._proto.diptych.v1 import retrieval_pb2 as pb
 from ._proto.diptych.v1.collections_pb2_grpc import CollectionServiceStub
 from ._proto.diptych.v1.operations_pb2_grpc import OperationServiceStub
 from ._proto.diptych.v1.retrieval_pb2_grpc import RetrievalServiceStub
-from ._query import QueryLike
+from ._query import Key, QueryLike
 from ._records import Item, WriteMode
-from ._results import Embeddings, IngestResult, Outcome, Record, RecordPage, SearchResult, Stats
+from ._requests import SearchLike
+from ._results import Embeddings, IngestResult, Outcome, Receipt, Record, RecordPage, Replay, SearchResult, Stats
 from ._retry import RetryPolicy
-from ._stream import IngestStream
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -47,8 +48,8 @@ class AsyncClient:
     """A connection to a Diptych server; of one event loop, closed by `close` or an `async with` block.
 
     `address` is HOST:PORT or a URL; `timeout` is in seconds, of each call as a whole with its repetitions, and not of
-    `ingest`; `retry` says how calls are repeated that change nothing
-    or carry a request id. Errors of the server are DiptychError.
+    `ingest` and `search_many`, which have one only when it is given to them; `retry` says how calls are repeated that
+    change nothing or carry a request id. Errors of the server are DiptychError.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class AsyncClient:
         to = connection(address, api_key, root_certificates, client_certificate, client_key)
         self._connection = to
         self._channel = open_async_channel(to)
-        # Opened by the first stream; see `_stream`.
+        # Opened by the first stream; `_stream` says why there is one.
         self._stream_channel: grpc.Channel | None = None
         self._metadata = to.metadata
         self._stub = RetrievalServiceStub(self._channel)
@@ -83,19 +84,19 @@ class AsyncClient:
 
     async def search(
         self,
-        query: QueryLike,
+        query: QueryLike | None = None,
         *,
         collection: str | None = None,
         timeout: float | None = None,
         **options: Unpack[_requests.SearchOptions],
     ) -> SearchResult:
-        """Finds the records nearest to a query; see SearchOptions."""
+        """Finds the records nearest to a query, or with its words; see SearchOptions."""
         request = _requests.search_request(collection or self._collection, query, **options)
         return _results.search_result(await self._call(self._stub.Search, request, timeout))
 
     async def search_pages(
         self,
-        query: QueryLike,
+        query: QueryLike | None = None,
         *,
         collection: str | None = None,
         timeout: float | None = None,
@@ -110,7 +111,73 @@ class AsyncClient:
                 return
             request.page_token = page.next_page_token
 
-    async def ingest(
+    def search_many(
+        self,
+        queries: Iterable[SearchLike] | AsyncIterable[SearchLike],
+        *,
+        in_flight: int = 64,
+        collection: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[_requests.SearchOptions],
+    ) -> AsyncIterator[SearchResult | DiptychError]:
+        """Answers many searches over one stream, in their order; nothing happens before the first `next`.
+
+        A search is a query or a dict, `{"query": ..., "k": 5}`, of what `search` takes; `options` are for all of them
+        where they do not say otherwise. One that the server refuses is answered with its error, and the stream goes on.
+        The source is read as that of `ingest` is. When the stream itself breaks, searches without an answer can be
+        asked again.
+        """
+        return _stream.run_async(
+            lambda: _stream.search_stream(
+                self._streams(),
+                collection=collection or self._collection,
+                common=options,
+                in_flight=in_flight,
+                timeout=timeout,
+                metadata=self._metadata,
+            ),
+            queries,
+        )
+
+    async def replay(
+        self,
+        receipt: Receipt,
+        query: QueryLike | None = None,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[_requests.SearchOptions],
+    ) -> Replay:
+        """Asks again what an earlier answer was the answer to, and says whether it is still the same.
+
+        A search with images or vectors of its own needs them again, with all its options: a receipt does not hold them.
+        """
+        request = _requests.replay_request(receipt, query, options)
+        return _results.replay(await self._call(self._stub.Replay, request, timeout))
+
+    async def classify(
+        self,
+        *,
+        labels: Sequence[LabelLike],
+        image: ImageSource | str | None = None,
+        text: str | None = None,
+        key: str | Key | None = None,
+        vector: ArrayLike | None = None,
+        templates: Sequence[str] = (),
+        k: int | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """Says which labels fit an image (a str is a path), a text, a stored record or a vector, the best first.
+
+        A label is put into each of the templates, in the place of `{}`, unless it comes with prompts of its own:
+        `("effusion", ["Fluid around the lung."])`. All labels are answered, or the best `k`.
+        """
+        request = _labels.classify_request(
+            collection or self._collection, image, text, key, vector, labels, templates, k
+        )
+        return _labels.classification(await self._call(self._stub.Classify, request, timeout))
+
+    def ingest(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
         *,
@@ -127,30 +194,17 @@ class AsyncClient:
         itself breaks, records without an answer may or may not have been stored, and can be sent again. Closed before
         its end, it cancels what is under way.
         """
-        if self._stream_channel is None:
-            self._stream_channel = open_channel(self._connection)
-        source = _iterate(items)
-        stream = IngestStream(
-            self._stream_channel,
-            collection=collection or self._collection,
-            mode=mode,
-            in_flight=in_flight,
-            timeout=timeout,
-            metadata=self._metadata,
+        return _stream.run_async(
+            lambda: _stream.ingest_stream(
+                self._streams(),
+                collection=collection or self._collection,
+                mode=mode,
+                in_flight=in_flight,
+                timeout=timeout,
+                metadata=self._metadata,
+            ),
+            items,
         )
-        # A thread of its own waits for the server and reads files, which would hold up everything else.
-        worker = ThreadPoolExecutor(1, thread_name_prefix="diptych-ingest")
-        run = functools.partial(asyncio.get_running_loop().run_in_executor, worker)
-        try:
-            while not stream.finished:
-                while stream.wants_more:
-                    await run(stream.send, await anext(source, None))
-                result = await run(stream.answer)
-                if result is not None:
-                    yield result
-        finally:
-            stream.close()
-            worker.shutdown(wait=False)
 
     async def get(self, key: str, *, collection: str | None = None, timeout: float | None = None) -> Record:
         """Reads a record; raises NotFound when there is none."""
@@ -202,10 +256,15 @@ class AsyncClient:
         return _results.outcome(await self._call(self._stub.UpdateRecord, request, timeout))
 
     async def count(
-        self, *, filter: FilterLike | None = None, collection: str | None = None, timeout: float | None = None
+        self,
+        *,
+        filter: FilterLike | None = None,
+        facets: Sequence[FacetLike] | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
     ) -> Count:
-        """Counts records, all or those that meet a condition."""
-        request = _collections.count_request(collection or self._collection, filter)
+        """Counts records, all or those that meet a condition, and the values of their attributes."""
+        request = _collections.count_request(collection or self._collection, filter, facets)
         return _collections.count(await self._call(self._stub.CountRecords, request, timeout))
 
     async def delete_where(
@@ -332,6 +391,11 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    def _streams(self) -> grpc.Channel:
+        if self._stream_channel is None:
+            self._stream_channel = open_channel(self._connection)
+        return self._stream_channel
+
     async def _call(
         self, method: Callable[..., Awaitable[T]], request: Any, timeout: float | None, repeat: bool = True
     ) -> T:
@@ -349,12 +413,3 @@ class AsyncClient:
             if delay is None:
                 raise error
             await asyncio.sleep(delay)
-
-
-async def _iterate(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item

@@ -20,6 +20,9 @@ AttributeValue = Union[str, list[str], int, float, bool, datetime]
 AttributeInput = Union[str, Sequence[str], int, float, bool, datetime, np.generic]
 """What an attribute can be given as; NumPy's numbers become Python's, and a moment needs its time zone."""
 
+ScalarValue = Union[str, int, float, bool, datetime]
+"""One value as the server tells it; a moment is in UTC, to the microsecond."""
+
 Scalar = Union[str, int, float, bool, datetime, np.generic]
 """What an attribute can be compared with."""
 
@@ -68,12 +71,11 @@ def from_wire(attributes: Mapping[str, pb.AttributeValue]) -> dict[str, Attribut
     return {name: _value(value) for name, value in attributes.items()}
 
 
-def _value(value: pb.AttributeValue) -> AttributeValue:
+def scalar(value: pb.AttributeValue | pb.FilterValue) -> ScalarValue:
+    """One value, which is no list."""
     kind = value.WhichOneof("value")
     if kind == "string_value":
         return value.string_value
-    if kind == "list_value":
-        return list(value.list_value.values)
     if kind == "integer_value":
         return value.integer_value
     if kind == "float_value":
@@ -83,3 +85,9 @@ def _value(value: pb.AttributeValue) -> AttributeValue:
     if kind == "time_value":
         return value.time_value.ToDatetime(timezone.utc)
     raise ValueError("the server sent an attribute of a type that this client does not know; update the client")
+
+
+def _value(value: pb.AttributeValue) -> AttributeValue:
+    if value.WhichOneof("value") == "list_value":
+        return list(value.list_value.values)
+    return scalar(value)

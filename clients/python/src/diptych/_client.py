@@ -13,14 +13,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+from numpy.typing import ArrayLike
 
-from . import _collections, _errors, _requests, _results
+from . import _collections, _errors, _labels, _requests, _results, _stream
 from ._attributes import AttributeInput
 from ._collections import AttributeType, Collection, Count, Deletion, Operation
 from ._connection import Pem, connection, open_channel
-from ._errors import from_rpc
+from ._errors import DiptychError, from_rpc
+from ._facets import FacetLike
 from ._filter import FilterLike
 from ._images import ImageSource
+from ._labels import Classification, LabelLike
 from ._proto.diptych.client.v1 import standard_pb2 as standard
 from ._proto.diptych.v1 import collections_pb2 as cpb
 from ._proto.diptych.v1 import operations_pb2 as opb
@@ -28,11 +31,11 @@ from ._proto.diptych.v1 import retrieval_pb2 as pb
 from ._proto.diptych.v1.collections_pb2_grpc import CollectionServiceStub
 from ._proto.diptych.v1.operations_pb2_grpc import OperationServiceStub
 from ._proto.diptych.v1.retrieval_pb2_grpc import RetrievalServiceStub
-from ._query import QueryLike
+from ._query import Key, QueryLike
 from ._records import Item, WriteMode
-from ._results import Embeddings, IngestResult, Outcome, Record, RecordPage, SearchResult, Stats
+from ._requests import SearchLike
+from ._results import Embeddings, IngestResult, Outcome, Receipt, Record, RecordPage, Replay, SearchResult, Stats
 from ._retry import RetryPolicy
-from ._stream import IngestStream
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -44,8 +47,8 @@ class Client:
     """A connection to a Diptych server; usable from several threads, closed by `close` or a `with` block.
 
     `address` is HOST:PORT or a URL; `timeout` is in seconds, of each call as a whole with its repetitions, and not of
-    `ingest`; `retry` says how calls are repeated that change nothing
-    or carry a request id. Errors of the server are DiptychError.
+    `ingest` and `search_many`, which have one only when it is given to them; `retry` says how calls are repeated that
+    change nothing or carry a request id. Errors of the server are DiptychError.
     """
 
     def __init__(
@@ -77,19 +80,19 @@ class Client:
 
     def search(
         self,
-        query: QueryLike,
+        query: QueryLike | None = None,
         *,
         collection: str | None = None,
         timeout: float | None = None,
         **options: Unpack[_requests.SearchOptions],
     ) -> SearchResult:
-        """Finds the records nearest to a query; see SearchOptions."""
+        """Finds the records nearest to a query, or with its words; see SearchOptions."""
         request = _requests.search_request(collection or self._collection, query, **options)
         return _results.search_result(self._call(self._stub.Search, request, timeout))
 
     def search_pages(
         self,
-        query: QueryLike,
+        query: QueryLike | None = None,
         *,
         collection: str | None = None,
         timeout: float | None = None,
@@ -103,6 +106,72 @@ class Client:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def search_many(
+        self,
+        queries: Iterable[SearchLike],
+        *,
+        in_flight: int = 64,
+        collection: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[_requests.SearchOptions],
+    ) -> Iterator[SearchResult | DiptychError]:
+        """Answers many searches over one stream, in their order; nothing happens before the first `next`.
+
+        A search is a query or a dict, `{"query": ..., "k": 5}`, of what `search` takes; `options` are for all of them
+        where they do not say otherwise. One that the server refuses is answered with its error, and the stream goes on.
+        The source is read as that of `ingest` is. When the stream itself breaks, searches without an answer can be
+        asked again.
+        """
+        return _stream.run(
+            lambda: _stream.search_stream(
+                self._channel,
+                collection=collection or self._collection,
+                common=options,
+                in_flight=in_flight,
+                timeout=timeout,
+                metadata=self._metadata,
+            ),
+            queries,
+        )
+
+    def replay(
+        self,
+        receipt: Receipt,
+        query: QueryLike | None = None,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[_requests.SearchOptions],
+    ) -> Replay:
+        """Asks again what an earlier answer was the answer to, and says whether it is still the same.
+
+        A search with images or vectors of its own needs them again, with all its options: a receipt does not hold them.
+        """
+        request = _requests.replay_request(receipt, query, options)
+        return _results.replay(self._call(self._stub.Replay, request, timeout))
+
+    def classify(
+        self,
+        *,
+        labels: Sequence[LabelLike],
+        image: ImageSource | str | None = None,
+        text: str | None = None,
+        key: str | Key | None = None,
+        vector: ArrayLike | None = None,
+        templates: Sequence[str] = (),
+        k: int | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """Says which labels fit an image (a str is a path), a text, a stored record or a vector, the best first.
+
+        A label is put into each of the templates, in the place of `{}`, unless it comes with prompts of its own:
+        `("effusion", ["Fluid around the lung."])`. All labels are answered, or the best `k`.
+        """
+        request = _labels.classify_request(
+            collection or self._collection, image, text, key, vector, labels, templates, k
+        )
+        return _labels.classification(self._call(self._stub.Classify, request, timeout))
 
     def ingest(
         self,
@@ -121,24 +190,17 @@ class Client:
         goes on; when the stream itself breaks, records without an answer may or may not have been stored, and can be
         sent again. Closed before its end, it cancels what is under way.
         """
-        source: Iterator[Item | None] = iter(items)
-        stream = IngestStream(
-            self._channel,
-            collection=collection or self._collection,
-            mode=mode,
-            in_flight=in_flight,
-            timeout=timeout,
-            metadata=self._metadata,
+        return _stream.run(
+            lambda: _stream.ingest_stream(
+                self._channel,
+                collection=collection or self._collection,
+                mode=mode,
+                in_flight=in_flight,
+                timeout=timeout,
+                metadata=self._metadata,
+            ),
+            items,
         )
-        try:
-            while not stream.finished:
-                while stream.wants_more:
-                    stream.send(next(source, None))
-                result = stream.answer()
-                if result is not None:
-                    yield result
-        finally:
-            stream.close()
 
     def get(self, key: str, *, collection: str | None = None, timeout: float | None = None) -> Record:
         """Reads a record; raises NotFound when there is none."""
@@ -190,10 +252,15 @@ class Client:
         return _results.outcome(self._call(self._stub.UpdateRecord, request, timeout))
 
     def count(
-        self, *, filter: FilterLike | None = None, collection: str | None = None, timeout: float | None = None
+        self,
+        *,
+        filter: FilterLike | None = None,
+        facets: Sequence[FacetLike] | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
     ) -> Count:
-        """Counts records, all or those that meet a condition."""
-        request = _collections.count_request(collection or self._collection, filter)
+        """Counts records, all or those that meet a condition, and the values of their attributes."""
+        request = _collections.count_request(collection or self._collection, filter, facets)
         return _collections.count(self._call(self._stub.CountRecords, request, timeout))
 
     def delete_where(

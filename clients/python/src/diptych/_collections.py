@@ -15,8 +15,10 @@ from typing import Literal
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from . import _facets
 from ._attributes import AttributeInput, to_wire
 from ._errors import DiptychError, from_code
+from ._facets import FacetCounts, FacetLike
 from ._filter import FilterLike, filter_to_wire
 from ._proto.diptych.v1 import collections_pb2 as cpb
 from ._proto.diptych.v1 import operations_pb2 as opb
@@ -46,6 +48,8 @@ class Count:
 
     records: int
     notes: tuple[str, ...]
+    facets: tuple[FacetCounts, ...] = ()
+    """The values of attributes over the same records, as many as were asked for, in their order."""
 
     def __int__(self) -> int:
         return self.records
@@ -133,9 +137,12 @@ def update_request(
     )
 
 
-def count_request(collection: str, filter: FilterLike | None) -> pb.CountRecordsRequest:
+def count_request(
+    collection: str, filter: FilterLike | None, facets: Sequence[FacetLike] | None
+) -> pb.CountRecordsRequest:
     """The request for a number of records."""
-    return pb.CountRecordsRequest(collection=collection, filter=None if filter is None else filter_to_wire(filter))
+    wire = None if filter is None else filter_to_wire(filter)
+    return pb.CountRecordsRequest(collection=collection, filter=wire, facets=_facets.to_wire(facets))
 
 
 def delete_request(
@@ -186,7 +193,7 @@ def fresh_request_id() -> str:
 
 def count(response: pb.CountRecordsResponse) -> Count:
     """The answer of CountRecords."""
-    return Count(response.records, tuple(response.notes))
+    return Count(response.records, tuple(response.notes), _facets.from_wire(response.facets))
 
 
 def deletion(response: pb.DeleteRecordsResponse) -> Deletion:

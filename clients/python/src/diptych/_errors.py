@@ -112,9 +112,9 @@ def from_code(code: int, message: str) -> DiptychError:
     return _CLASSES.get(status, DiptychError)(message, status)
 
 
-def stream_ended_early(unanswered: int) -> DiptychError:
+def stream_ended_early(unanswered: int, what: str) -> DiptychError:
     """The error of a stream that the server ended before it had answered everything."""
-    message = f"the server ended the stream with {unanswered} records unanswered; send these again"
+    message = f"the server ended the stream with {unanswered} {what} unanswered; send these again"
     return Unavailable(message, grpc.StatusCode.UNAVAILABLE)
 
 

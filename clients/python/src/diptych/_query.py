@@ -133,7 +133,7 @@ def set_query(request: pb.SearchRequest, query: QueryLike) -> None:
     elif isinstance(query, (list, tuple)):
         terms = query
     else:
-        _set_source(request, query)  # type: ignore[arg-type]  # what is no source is refused there
+        set_source(request, query)  # type: ignore[arg-type]  # what is no source is refused there
         return
     if not terms:
         raise ValueError("the query has no terms; give at least one text, image, key or vector")
@@ -141,10 +141,11 @@ def set_query(request: pb.SearchRequest, query: QueryLike) -> None:
         if isinstance(each, Query):
             raise TypeError("a list of terms holds terms; add a query to them with +")
         term = each if isinstance(each, Term) else Term(each)
-        _set_source(request.terms.add(weight=term.weight), term.source)
+        set_source(request.terms.add(weight=term.weight), term.source)
 
 
-def _set_source(message: pb.SearchRequest | pb.QueryTerm, source: Source) -> None:
+def set_source(message: pb.SearchRequest | pb.QueryTerm | pb.ClassifyRequest, source: Source) -> None:
+    """Writes a single source into a message."""
     if isinstance(source, str):
         message.text = source
     elif isinstance(source, Key):

@@ -1,12 +1,10 @@
-"""Records to store, and how many of them are under way at once.
+"""Records to store.
 
-Owns the conversion of an item to the wire and the bound. Deliberately absent: the stream, which differs between the
-clients.
+Owns the conversion of an item to the wire. Deliberately absent: the stream that carries it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +18,6 @@ WriteMode = Literal["upsert", "insert"]
 """What happens when the key exists: replace the record, or refuse unless the content is the same."""
 
 _MODES: dict[str, pb.WriteMode.ValueType] = {"upsert": pb.WRITE_MODE_UPSERT, "insert": pb.WRITE_MODE_INSERT}
-
-IN_FLIGHT_MAX = 256
-"""Past this, answers that nobody reads could stop the stream."""
-_BYTES_IN_FLIGHT = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -65,32 +59,3 @@ def write_mode(mode: str) -> pb.WriteMode.ValueType:
 
 def _image(source: ImageSource) -> pb.ImageInput:
     return pb.ImageInput(data=encoded(source), source=str(source) if isinstance(source, Path) else "")
-
-
-class Window:
-    """What has been sent and not answered: at most so many records, and about 64 MiB."""
-
-    def __init__(self, in_flight: int) -> None:
-        if not 1 <= in_flight <= IN_FLIGHT_MAX:
-            raise ValueError(f"in_flight is 1 to {IN_FLIGHT_MAX}, not {in_flight}")
-        self._limit = in_flight
-        self._sizes: deque[int] = deque()
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    @property
-    def open(self) -> bool:
-        """Whether another record may be sent."""
-        return len(self._sizes) < self._limit and self._bytes < _BYTES_IN_FLIGHT
-
-    def sent(self, request: pb.IngestRequest) -> None:
-        """Takes a record in."""
-        size = request.ByteSize()
-        self._sizes.append(size)
-        self._bytes += size
-
-    def answered(self) -> None:
-        """Lets the oldest out: answers come in order."""
-        self._bytes -= self._sizes.popleft()

@@ -1,20 +1,29 @@
 """Requests, built once for both clients.
 
-Owns the options of a search and how inputs to embed are divided. Deliberately absent: sending.
+Owns the options of searches and how inputs to embed are divided. Deliberately absent: sending.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypedDict, Union, cast
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from . import _facets
+from ._facets import FacetLike
 from ._filter import FilterLike, filter_to_wire
 from ._images import ImageSource, encoded
 from ._proto.diptych.v1 import retrieval_pb2 as pb
 from ._query import MODALITIES, QueryLike, set_query
+from ._results import Receipt
 
 Target = Literal["both", "image", "text"]
 """The modality of the parts that are searched."""
+
+Fusion = Union[Literal["rrf"], tuple[Literal["rrf", "weighted"], float]]
+"""How the order by words and that by vectors become one: reciprocal rank fusion, ("rrf", its k), or ("weighted", how
+much the words count, 0 to 1)."""
 
 # The server's bounds for one request.
 _EMBED_INPUTS = 256
@@ -46,11 +55,33 @@ class SearchOptions(TypedDict, total=False):
     """Instead of ef: the share of the true neighbours to be found, above 0 and below 1."""
     page_token: str
     """The next_page_token of the page before."""
+    words: str | None
+    """Words to look for in texts, beside the query or, without one, alone: plain, "in quotes", +needed, -unwanted."""
+    fusion: Fusion | None
+    """How the orders by words and by vectors become one; by ranks when left out."""
+    facets: Sequence[FacetLike] | None
+    """Attributes whose values are counted over all records that could be found: names, or (name, most values)."""
+    fields: Sequence[str] | None
+    """What of each hit is wanted: part, lexical_part, attributes, attributes.NAME, term_scores; all when left out.
+    Key, scores and relevance are always there."""
+    thumbnails: bool
+    """Whether hits come with a small picture."""
+
+
+class SearchItem(SearchOptions, total=False):
+    """One of many searches: its query, its options and its collection."""
+
+    query: QueryLike | None
+    collection: str
+
+
+SearchLike = Union[QueryLike, SearchItem]
+"""One of many searches: a query, or a dict with its options."""
 
 
 def search_request(
     collection: str,
-    query: QueryLike,
+    query: QueryLike | None,
     *,
     target: Target = "both",
     k: int = 10,
@@ -63,6 +94,11 @@ def search_request(
     ef: int | None = None,
     target_recall: float | None = None,
     page_token: str = "",
+    words: str | None = None,
+    fusion: Fusion | None = None,
+    facets: Sequence[FacetLike] | None = None,
+    fields: Sequence[str] | None = None,
+    thumbnails: bool = False,
 ) -> pb.SearchRequest:
     """The request of a search; takes SearchOptions."""
     if target != "both" and target not in MODALITIES:
@@ -80,9 +116,59 @@ def search_request(
         ef=ef,
         target_recall=target_recall,
         page_token=page_token,
+        lexical=_lexical(words, fusion),
+        facets=_facets.to_wire(facets),
+        read_mask=_read_mask(fields),
+        thumbnails=thumbnails,
     )
-    set_query(request, query)
+    if query is not None:
+        set_query(request, query)
+    elif words is None:
+        raise ValueError("there is nothing to search for; give a query, words=..., or both")
     return request
+
+
+def item_request(collection: str, item: SearchLike, common: SearchOptions) -> pb.SearchRequest:
+    """The request of one of many searches; what it says itself goes before what is common to all."""
+    if not isinstance(item, Mapping):
+        return search_request(collection, cast("QueryLike | None", item), **common)
+    given: dict[str, Any] = {**common, **item}
+    return search_request(given.pop("collection", collection), given.pop("query", None), **given)
+
+
+def replay_request(receipt: Receipt, query: QueryLike | None, options: SearchOptions) -> pb.ReplayRequest:
+    """The request to ask again; with the earlier request only when that is given."""
+    if not isinstance(receipt, Receipt):
+        raise TypeError(f"replay takes the receipt of an answer, such as found.receipt, not {type(receipt).__name__}")
+    request = pb.ReplayRequest(receipt=receipt.message)
+    if query is not None or options:
+        # The receipt belongs to one collection, whichever the client's own is.
+        request.request.CopyFrom(search_request(receipt.message.parameters.collection, query, **options))
+    return request
+
+
+def _lexical(words: str | None, fusion: Fusion | None) -> pb.LexicalQuery | None:
+    if words is None:
+        if fusion is not None:
+            raise ValueError("fusion joins the orders by words and by vectors; give words=..., or leave it out")
+        return None
+    if fusion is None:
+        return pb.LexicalQuery(text=words)
+    kind, number = (fusion, None) if isinstance(fusion, str) else fusion
+    if kind == "rrf":
+        return pb.LexicalQuery(text=words, rank_fusion=pb.RankFusion(k=number))
+    if kind == "weighted" and number is not None:
+        return pb.LexicalQuery(text=words, weighted_fusion=pb.WeightedFusion(lexical=number))
+    raise ValueError(f"there is no fusion {fusion!r}; use 'rrf', ('rrf', 60.0) or ('weighted', 0.3)")
+
+
+def _read_mask(fields: Sequence[str] | None) -> FieldMask | None:
+    if fields is None:
+        return None
+    if isinstance(fields, str):
+        raise TypeError("fields is a sequence; write fields=[...], also for one")
+    # To the wire an empty mask is none; the key is there in any case.
+    return FieldMask(paths=fields or ["key"])
 
 
 def list_request(collection: str, filter: FilterLike | None, page_size: int) -> pb.ListRecordsRequest:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ._attributes import AttributeValue, from_wire
 from ._errors import DiptychError, from_code
+from ._facets import FacetCounts
+from ._facets import from_wire as facets_from_wire
 from ._proto.diptych.v1 import retrieval_pb2 as pb
 from ._query import Modality, PartRef
 
@@ -98,25 +101,71 @@ class Hit:
 
     key: str
     score: float
-    """Cosine similarity of the query and the best part, -1 to 1."""
+    """Cosine similarity of the query and the best part, -1 to 1; 0 where words alone were asked for."""
     relevance: float | None
     """Probability that it is a match, 0 to 1; None where the collection has too few pairs to tell."""
-    part: Part
-    """The record's best part of the target modality."""
+    part: Part | None
+    """The record's best part of the target modality; None where `fields` leaves it out."""
     text: str | None
-    """That part's words; None when it is an image."""
+    """That part's words; None when it is an image or left out."""
     attributes: Mapping[str, AttributeValue]
     term_scores: tuple[float, ...]
     """Cosine similarity of the best part and every term, in their order; empty unless terms were given."""
+    lexical_score: float | None
+    """The BM25 score, above 0, of the record's text that has the words best; None where none has any."""
+    lexical_part: Part | None
+    """That text, or the chunk of it."""
+    thumbnail: bytes | None = field(repr=False)
+    """A small JPEG picture, where thumbnails are asked for and one is kept."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What an answer was made from: two answers with equal receipts are equal."""
+    """What an answer was made from: two answers with equal receipts are equal. `replay` asks for it again.
 
-    model_id: str
-    generation: int
-    request_digest: bytes
+    `bytes(receipt)` can be kept, and `Receipt.from_bytes` reads it. `message` is the whole of it, with the parameters
+    of the search.
+    """
+
+    message: pb.Receipt
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Receipt:
+        """A receipt that was kept; raises ValueError when it is none."""
+        try:
+            message = pb.Receipt.FromString(data)
+        except DecodeError as error:
+            raise ValueError("these bytes are no receipt; keep what bytes(receipt) gives") from error
+        return cls(message)
+
+    @property
+    def model_id(self) -> str:
+        """The model's id."""
+        return self.message.model_id
+
+    @property
+    def generation(self) -> int:
+        """The position in the order of writes up to which the search has seen everything."""
+        return self.message.generation
+
+    @property
+    def request_digest(self) -> bytes:
+        """BLAKE3 digest of the request."""
+        return self.message.request_digest
+
+    @property
+    def hits_digest(self) -> bytes:
+        """BLAKE3 digest of the hits: their keys, parts and scores, in order."""
+        return self.message.hits_digest
+
+    def __repr__(self) -> str:
+        return f"Receipt(model_id={self.model_id!r}, generation={self.generation})"
+
+    def __bytes__(self) -> bytes:
+        return self.message.SerializeToString(deterministic=True)
+
+    def __hash__(self) -> int:
+        return hash(bytes(self))
 
 
 @dataclass(frozen=True)
@@ -130,13 +179,19 @@ class SearchStats:
     encode_micros: int
     search_micros: int
     fetch_micros: int
+    lexical_micros: int
+    """Time to look up words."""
+    facet_micros: int
+    """Time to count the values of attributes."""
+    lexical_matches: int | None
+    """Records that have the words as they are asked for, and meet the filter; None where no words were."""
     truncated_tokens: int
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The hits of a search, best first. Iterating over it is iterating over its hits."""
+    """The hits of a search, best first. It is a sequence of its hits."""
 
     hits: tuple[Hit, ...]
     below: tuple[Hit, ...]
@@ -146,6 +201,8 @@ class SearchResult:
     next_page_token: str
     stats: SearchStats
     receipt: Receipt
+    facets: tuple[FacetCounts, ...]
+    """The values of attributes over all records that could be found, as many as were asked for, in their order."""
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -155,6 +212,25 @@ class SearchResult:
 
     def __bool__(self) -> bool:
         return bool(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What an earlier search answers now."""
+
+    found: SearchResult
+    """The answer as it is now."""
+    identical: bool
+    """Whether its hits are those of the receipt: the same keys, parts and scores, in the same order."""
+    same_generation: bool
+    """Whether no record of the collection has changed since."""
 
 
 @dataclass(frozen=True)
@@ -224,11 +300,27 @@ def search_result(response: pb.SearchResponse) -> SearchResult:
             encode_micros=stats.encode_micros,
             search_micros=stats.search_micros,
             fetch_micros=stats.fetch_micros,
+            lexical_micros=stats.lexical_micros,
+            facet_micros=stats.facet_micros,
+            lexical_matches=stats.lexical_matches if stats.HasField("lexical_matches") else None,
             truncated_tokens=stats.truncated_tokens,
             notes=tuple(stats.notes),
         ),
-        receipt=Receipt(response.receipt.model_id, response.receipt.generation, response.receipt.request_digest),
+        receipt=Receipt(response.receipt),
+        facets=facets_from_wire(response.facets),
     )
+
+
+def batch_result(response: pb.BatchSearchResponse) -> SearchResult | DiptychError:
+    """The answer to one item of BatchSearch."""
+    if response.HasField("error"):
+        return from_code(response.error.code, response.error.message)
+    return search_result(response.response)
+
+
+def replay(response: pb.ReplayResponse) -> Replay:
+    """The answer of Replay."""
+    return Replay(search_result(response.response), response.identical, response.same_generation)
 
 
 def record(message: pb.Record) -> Record:
@@ -283,15 +375,18 @@ def stats(response: pb.StatsResponse) -> Stats:
 
 
 def _hit(hit: pb.Hit) -> Hit:
-    part = _part(hit.part)
+    part = _part(hit.part) if hit.HasField("part") else None
     return Hit(
         key=hit.key,
         score=hit.score,
         relevance=hit.relevance if hit.HasField("relevance") else None,
         part=part,
-        text=part.content.text if isinstance(part.content, TextPart) else None,
+        text=part.content.text if part is not None and isinstance(part.content, TextPart) else None,
         attributes=from_wire(hit.attributes),
         term_scores=tuple(hit.term_scores),
+        lexical_score=hit.lexical_score if hit.HasField("lexical_score") else None,
+        lexical_part=_part(hit.lexical_part) if hit.HasField("lexical_part") else None,
+        thumbnail=hit.thumbnail or None,
     )
 
 

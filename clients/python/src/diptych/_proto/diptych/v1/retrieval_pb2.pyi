@@ -583,6 +583,10 @@ class SearchRequest(_message.Message):
     COLLAPSE_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LEXICAL_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection; "default" when empty."""
     text: _builtins.str
@@ -613,6 +617,8 @@ class SearchRequest(_message.Message):
     """How much a hit has to differ from those before it, 0 (not at all) to 1 (nothing else): maximal marginal relevance."""
     page_token: _builtins.str
     """The next_page_token of the page before, with an otherwise equal request; empty for the first page."""
+    thumbnails: _builtins.bool
+    """Whether each hit comes with a small picture: of the image that was found, else of the record's first image."""
     @_builtins.property
     def key(self) -> Global___KeyQuery:
         """A stored record."""
@@ -629,6 +635,24 @@ class SearchRequest(_message.Message):
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryTerm]:
         """Several things to search from, at most 32, instead of a single one. What is found is near to those of positive
         weight and not near to those of negative weight; each counts by its weight, whether it is a text or an image.
+        """
+
+    @_builtins.property
+    def lexical(self) -> Global___LexicalQuery:
+        """Words that are looked for in the texts of records, beside what to search from or, with none of that set, instead of
+        it: then nothing is encoded, the order is that of the BM25 scores, and ef and target_recall mean nothing.
+        """
+
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+        """Attributes whose values are counted, at most 16: over all records with parts of the target that meet the filter,
+        not only over the hits.
+        """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """What of each hit is wanted: part, lexical_part, attributes, attributes.NAME, term_scores; all when absent. Key,
+        scores and relevance are always there.
         """
 
     def __init__(
@@ -651,10 +675,14 @@ class SearchRequest(_message.Message):
         collapse: _builtins.float | None = ...,
         diversity: _builtins.float | None = ...,
         page_token: _builtins.str = ...,
+        lexical: Global___LexicalQuery | None = ...,
+        facets: _abc.Iterable[Global___Facet] | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        thumbnails: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_diversity", b"_diversity", "_ef", b"_ef", "_k", b"_k", "_min_relevance", b"_min_relevance", "_target_recall", b"_target_recall", "collapse", b"collapse", "diversity", b"diversity", "ef", b"ef", "filter", b"filter", "image", b"image", "k", b"k", "key", b"key", "min_relevance", b"min_relevance", "query", b"query", "target_recall", b"target_recall", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_diversity", b"_diversity", "_ef", b"_ef", "_k", b"_k", "_min_relevance", b"_min_relevance", "_target_recall", b"_target_recall", "collapse", b"collapse", "diversity", b"diversity", "ef", b"ef", "filter", b"filter", "image", b"image", "k", b"k", "key", b"key", "lexical", b"lexical", "min_relevance", b"min_relevance", "query", b"query", "read_mask", b"read_mask", "target_recall", b"target_recall", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_diversity", b"_diversity", "_ef", b"_ef", "_k", b"_k", "_min_relevance", b"_min_relevance", "_target_recall", b"_target_recall", "collapse", b"collapse", "collection", b"collection", "diversity", b"diversity", "ef", b"ef", "exclude_same", b"exclude_same", "filter", b"filter", "group_by", b"group_by", "image", b"image", "k", b"k", "key", b"key", "min_relevance", b"min_relevance", "page_token", b"page_token", "query", b"query", "target", b"target", "target_recall", b"target_recall", "terms", b"terms", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collapse", b"_collapse", "_diversity", b"_diversity", "_ef", b"_ef", "_k", b"_k", "_min_relevance", b"_min_relevance", "_target_recall", b"_target_recall", "collapse", b"collapse", "collection", b"collection", "diversity", b"diversity", "ef", b"ef", "exclude_same", b"exclude_same", "facets", b"facets", "filter", b"filter", "group_by", b"group_by", "image", b"image", "k", b"k", "key", b"key", "lexical", b"lexical", "min_relevance", b"min_relevance", "page_token", b"page_token", "query", b"query", "read_mask", b"read_mask", "target", b"target", "target_recall", b"target_recall", "terms", b"terms", "text", b"text", "thumbnails", b"thumbnails", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collapse: _TypeAlias = _typing.Literal["collapse"]  # noqa: Y015
     _WhichOneofArgType__collapse: _TypeAlias = _typing.Literal["_collapse", b"_collapse"]  # noqa: Y015
@@ -686,6 +714,181 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class Facet(_message.Message):
+    """An attribute whose values are counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    attribute: _builtins.str
+    """Its name."""
+    limit: _builtins.int
+    """Most values wanted, at most 1000; 10 when 0."""
+    def __init__(
+        self,
+        *,
+        attribute: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Facet: _TypeAlias = Facet  # noqa: Y015
+
+@_typing.final
+class FacetCounts(_message.Message):
+    """The values of an attribute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    DISTINCT_VALUES_FIELD_NUMBER: _builtins.int
+    attribute: _builtins.str
+    """Its name."""
+    records: _builtins.int
+    """Records that have it, with any value."""
+    distinct_values: _builtins.int
+    """Different values, whether they are listed or not."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetValue]:
+        """Those of most records first; of a list, its members. Texts longer than 64 bytes are not listed."""
+
+    def __init__(
+        self,
+        *,
+        attribute: _builtins.str = ...,
+        records: _builtins.int = ...,
+        values: _abc.Iterable[Global___FacetValue] | None = ...,
+        distinct_values: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "distinct_values", b"distinct_values", "records", b"records", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetCounts: _TypeAlias = FacetCounts  # noqa: Y015
+
+@_typing.final
+class FacetValue(_message.Message):
+    """A value of an attribute, and the records that have it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """So many."""
+    @_builtins.property
+    def value(self) -> Global___FilterValue:
+        """The value."""
+
+    def __init__(
+        self,
+        *,
+        value: Global___FilterValue | None = ...,
+        records: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetValue: _TypeAlias = FacetValue  # noqa: Y015
+
+@_typing.final
+class LexicalQuery(_message.Message):
+    """Words to look for in texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    RANK_FUSION_FIELD_NUMBER: _builtins.int
+    WEIGHTED_FUSION_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Words, whatever their case, accents and English endings; each adds to the score of a text that has it.
+    "A phrase in quotes" must be there word for word, +word must be there, -word must not be. What must or must not be
+    there is asked of all texts of a record together, and of every hit, whoever found it.
+    """
+    @_builtins.property
+    def rank_fusion(self) -> Global___RankFusion:
+        """By ranks."""
+
+    @_builtins.property
+    def weighted_fusion(self) -> Global___WeightedFusion:
+        """By scores."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        rank_fusion: Global___RankFusion | None = ...,
+        weighted_fusion: Global___WeightedFusion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fusion", b"fusion", "rank_fusion", b"rank_fusion", "weighted_fusion", b"weighted_fusion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fusion", b"fusion", "rank_fusion", b"rank_fusion", "text", b"text", "weighted_fusion", b"weighted_fusion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_fusion: _TypeAlias = _typing.Literal["rank_fusion", "weighted_fusion"]  # noqa: Y015
+    _WhichOneofArgType_fusion: _TypeAlias = _typing.Literal["fusion", b"fusion"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_fusion) -> _WhichOneofReturnType_fusion | None: ...
+
+Global___LexicalQuery: _TypeAlias = LexicalQuery  # noqa: Y015
+
+@_typing.final
+class RankFusion(_message.Message):
+    """Reciprocal rank fusion: a record is ordered by the sum of 1 / (k + its rank) over both orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    K_FIELD_NUMBER: _builtins.int
+    k: _builtins.float
+    """Larger lets the first places count less, above 0 and up to 10000; 60 when absent."""
+    def __init__(
+        self,
+        *,
+        k: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "k", b"k"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "k", b"k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
+    _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__k) -> _WhichOneofReturnType__k | None: ...
+
+Global___RankFusion: _TypeAlias = RankFusion  # noqa: Y015
+
+@_typing.final
+class WeightedFusion(_message.Message):
+    """A weighted sum of both scores, each brought to 0 to 1 over all candidates: the least is 0, the greatest 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEXICAL_FIELD_NUMBER: _builtins.int
+    lexical: _builtins.float
+    """How much the words count, 0 to 1; the rest is for the vectors."""
+    def __init__(
+        self,
+        *,
+        lexical: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lexical", b"lexical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WeightedFusion: _TypeAlias = WeightedFusion  # noqa: Y015
 
 @_typing.final
 class QueryTerm(_message.Message):
@@ -994,6 +1197,7 @@ class SearchResponse(_message.Message):
     NO_GOOD_MATCH_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
     no_good_match: _builtins.bool
     """Whether min_relevance was given and no record has it."""
     next_page_token: _builtins.str
@@ -1014,6 +1218,10 @@ class SearchResponse(_message.Message):
     def receipt(self) -> Global___Receipt:
         """What the answer was made from."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetCounts]:
+        """As many as the request names, in their order."""
+
     def __init__(
         self,
         *,
@@ -1023,10 +1231,11 @@ class SearchResponse(_message.Message):
         no_good_match: _builtins.bool = ...,
         next_page_token: _builtins.str = ...,
         receipt: Global___Receipt | None = ...,
+        facets: _abc.Iterable[Global___FacetCounts] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["below", b"below", "hits", b"hits", "next_page_token", b"next_page_token", "no_good_match", b"no_good_match", "receipt", b"receipt", "stats", b"stats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["below", b"below", "facets", b"facets", "hits", b"hits", "next_page_token", b"next_page_token", "no_good_match", b"no_good_match", "receipt", b"receipt", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1034,33 +1243,332 @@ Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):
-    """What an answer was made from: two answers with equal receipts are equal."""
+    """What an answer was made from. Keep it to ask again later: see RetrievalService.Replay."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    HITS_DIGEST_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model's id: a digest over weights, preprocessing and tokenizer."""
     generation: _builtins.int
     """The position in the order of writes up to which the search has seen everything."""
     request_digest: _builtins.bytes
     """BLAKE3 digest of the request."""
+    hits_digest: _builtins.bytes
+    """BLAKE3 digest of the hits: their keys, parts and scores, in order."""
+    @_builtins.property
+    def parameters(self) -> Global___SearchRequest:
+        """The request, but for the bytes of images and the components of vectors. Its ef is the one that was used, if there was
+        one, in the place of a target_recall.
+        """
+
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
         generation: _builtins.int = ...,
         request_digest: _builtins.bytes = ...,
+        parameters: Global___SearchRequest | None = ...,
+        hits_digest: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "model_id", b"model_id", "request_digest", b"request_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "hits_digest", b"hits_digest", "model_id", b"model_id", "parameters", b"parameters", "request_digest", b"request_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class BatchSearchRequest(_message.Message):
+    """See RetrievalService.BatchSearch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Comes back with the answer; may be empty."""
+    @_builtins.property
+    def search(self) -> Global___SearchRequest:
+        """The search. Its collection has to be named by each."""
+
+    def __init__(
+        self,
+        *,
+        search: Global___SearchRequest | None = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchRequest: _TypeAlias = BatchSearchRequest  # noqa: Y015
+
+@_typing.final
+class BatchSearchResponse(_message.Message):
+    """See RetrievalService.BatchSearch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id of the request."""
+    @_builtins.property
+    def response(self) -> Global___SearchResponse:
+        """The answer."""
+
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """Why there is none."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        response: Global___SearchResponse | None = ...,
+        error: Global___ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___BatchSearchResponse: _TypeAlias = BatchSearchResponse  # noqa: Y015
+
+@_typing.final
+class ReplayRequest(_message.Message):
+    """See RetrievalService.Replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> Global___Receipt:
+        """The receipt of the answer."""
+
+    @_builtins.property
+    def request(self) -> Global___SearchRequest:
+        """The request that was answered; needed only for one with images or vectors of its own, which a receipt does not hold."""
+
+    def __init__(
+        self,
+        *,
+        receipt: Global___Receipt | None = ...,
+        request: Global___SearchRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayRequest: _TypeAlias = ReplayRequest  # noqa: Y015
+
+@_typing.final
+class ReplayResponse(_message.Message):
+    """See RetrievalService.Replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    IDENTICAL_FIELD_NUMBER: _builtins.int
+    SAME_GENERATION_FIELD_NUMBER: _builtins.int
+    identical: _builtins.bool
+    """Whether its hits are those of the receipt: the same keys, parts and scores, in the same order."""
+    same_generation: _builtins.bool
+    """Whether no record of the collection has changed since. Then the hits are the same, unless the index has been built
+    anew or reorganised and the request left it a choice; with an exact search they are.
+    """
+    @_builtins.property
+    def response(self) -> Global___SearchResponse:
+        """The answer as it is now."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___SearchResponse | None = ...,
+        identical: _builtins.bool = ...,
+        same_generation: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identical", b"identical", "response", b"response", "same_generation", b"same_generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayResponse: _TypeAlias = ReplayResponse  # noqa: Y015
+
+@_typing.final
+class ClassifyRequest(_message.Message):
+    """See RetrievalService.Classify."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """The collection of the record, where a record is classified; "default" when empty."""
+    image: _builtins.bytes
+    """An encoded image file, at most 32 MiB."""
+    text: _builtins.str
+    """A text."""
+    k: _builtins.int
+    """Most labels wanted, the most probable first; all when absent."""
+    @_builtins.property
+    def key(self) -> Global___KeyQuery:
+        """A stored record or one of its parts."""
+
+    @_builtins.property
+    def vector(self) -> Global___Vector:
+        """A vector of the shared space."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassLabel]:
+        """What it may be, 2 to 1000."""
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences that each label is put into where it has no prompts of its own, with {} in the place of its name; at most
+        100. The label itself when there are none.
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+        text: _builtins.str = ...,
+        key: Global___KeyQuery | None = ...,
+        vector: Global___Vector | None = ...,
+        labels: _abc.Iterable[Global___ClassLabel] | None = ...,
+        templates: _abc.Iterable[_builtins.str] | None = ...,
+        k: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "image", b"image", "k", b"k", "key", b"key", "subject", b"subject", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "collection", b"collection", "image", b"image", "k", b"k", "key", b"key", "labels", b"labels", "subject", b"subject", "templates", b"templates", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
+    _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["image", "text", "key", "vector"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__k) -> _WhichOneofReturnType__k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
+
+@_typing.final
+class ClassLabel(_message.Message):
+    """Something that a subject may be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it is described by, instead of the templates; at most 100."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "prompts", b"prompts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassLabel: _TypeAlias = ClassLabel  # noqa: Y015
+
+@_typing.final
+class ClassifyResponse(_message.Message):
+    """See RetrievalService.Classify."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    INDEPENDENT_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The model that was asked."""
+    independent: _builtins.bool
+    """Whether each label is a question of its own, as in models trained with a sigmoid; else the probabilities of all
+    labels add up to 1.
+    """
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
+        """The most probable first."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[Global___ClassScore] | None = ...,
+        model_id: _builtins.str = ...,
+        independent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["independent", b"independent", "model_id", b"model_id", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
+
+@_typing.final
+class ClassScore(_message.Message):
+    """How well a label fits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The label's name."""
+    probability: _builtins.float
+    """The probability that the model gives it, 0 to 1, among the labels that were asked for."""
+    score: _builtins.float
+    """The cosine similarity of the subject and the label's prompts, -1 to 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        probability: _builtins.float = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "probability", b"probability", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassScore: _TypeAlias = ClassScore  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -1095,17 +1603,26 @@ class Hit(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     RELEVANCE_FIELD_NUMBER: _builtins.int
     TERM_SCORES_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
+    LEXICAL_SCORE_FIELD_NUMBER: _builtins.int
+    LEXICAL_PART_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The record's key."""
     score: _builtins.float
-    """Cosine similarity of the query and the best part, -1 to 1."""
+    """Cosine similarity of the query and the best part, -1 to 1; 0 where words alone were asked for."""
     relevance: _builtins.float
     """The probability that the hit is a match, 0 to 1, learned from the collection's own pairs; absent where it has too
     few. Of a query of several terms, the weighted geometric mean over the terms.
     """
+    thumbnail: _builtins.bytes
+    """A small JPEG picture, where thumbnails are asked for and one is kept."""
+    lexical_score: _builtins.float
+    """The BM25 score, above 0, of the record's text that has the words best; absent where none has any."""
     @_builtins.property
     def part(self) -> Global___Part:
-        """The record's best part of the target modality."""
+        """The record's best part of the target modality; where words alone were asked for, the text that has them, or the
+        first image where images are searched.
+        """
 
     @_builtins.property
     def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValue]:
@@ -1114,6 +1631,10 @@ class Hit(_message.Message):
     @_builtins.property
     def term_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The cosine similarity of the best part with every term, in their order; empty unless terms were given."""
+
+    @_builtins.property
+    def lexical_part(self) -> Global___Part:
+        """That text, or the chunk of it."""
 
     def __init__(
         self,
@@ -1124,13 +1645,21 @@ class Hit(_message.Message):
         attributes: _abc.Mapping[_builtins.str, Global___AttributeValue] | None = ...,
         relevance: _builtins.float | None = ...,
         term_scores: _abc.Iterable[_builtins.float] | None = ...,
+        thumbnail: _builtins.bytes = ...,
+        lexical_score: _builtins.float | None = ...,
+        lexical_part: Global___Part | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "part", b"part", "relevance", b"relevance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_score", b"_lexical_score", "_relevance", b"_relevance", "lexical_part", b"lexical_part", "lexical_score", b"lexical_score", "part", b"part", "relevance", b"relevance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "attributes", b"attributes", "key", b"key", "part", b"part", "relevance", b"relevance", "score", b"score", "term_scores", b"term_scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_score", b"_lexical_score", "_relevance", b"_relevance", "attributes", b"attributes", "key", b"key", "lexical_part", b"lexical_part", "lexical_score", b"lexical_score", "part", b"part", "relevance", b"relevance", "score", b"score", "term_scores", b"term_scores", "thumbnail", b"thumbnail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lexical_score: _TypeAlias = _typing.Literal["lexical_score"]  # noqa: Y015
+    _WhichOneofArgType__lexical_score: _TypeAlias = _typing.Literal["_lexical_score", b"_lexical_score"]  # noqa: Y015
     _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
     _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_score) -> _WhichOneofReturnType__lexical_score | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance) -> _WhichOneofReturnType__relevance | None: ...
 
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
@@ -1150,6 +1679,9 @@ class SearchStats(_message.Message):
     MATCHING_POINTS_FIELD_NUMBER: _builtins.int
     EF_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    LEXICAL_MICROS_FIELD_NUMBER: _builtins.int
+    LEXICAL_MATCHES_FIELD_NUMBER: _builtins.int
+    FACET_MICROS_FIELD_NUMBER: _builtins.int
     searched_points: _builtins.int
     """Points of the target modality that could be found."""
     encode_micros: _builtins.int
@@ -1166,6 +1698,12 @@ class SearchStats(_message.Message):
     """Points of the target modality whose records meet the filter; absent without a filter."""
     ef: _builtins.int
     """The size of the candidate list that was used; absent after a scan, which needs none."""
+    lexical_micros: _builtins.int
+    """Time to look up words."""
+    lexical_matches: _builtins.int
+    """Records that have the words as they are asked for, and meet the filter; absent where no words were."""
+    facet_micros: _builtins.int
+    """Time to count the values of attributes."""
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the caller may want to know, such as a name in the filter that no record has."""
@@ -1182,17 +1720,24 @@ class SearchStats(_message.Message):
         matching_points: _builtins.int | None = ...,
         ef: _builtins.int | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        lexical_micros: _builtins.int = ...,
+        lexical_matches: _builtins.int | None = ...,
+        facet_micros: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ef", b"_ef", "_matching_points", b"_matching_points", "ef", b"ef", "matching_points", b"matching_points"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ef", b"_ef", "_lexical_matches", b"_lexical_matches", "_matching_points", b"_matching_points", "ef", b"ef", "lexical_matches", b"lexical_matches", "matching_points", b"matching_points"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ef", b"_ef", "_matching_points", b"_matching_points", "ef", b"ef", "encode_micros", b"encode_micros", "fetch_micros", b"fetch_micros", "matching_points", b"matching_points", "notes", b"notes", "plan", b"plan", "search_micros", b"search_micros", "searched_points", b"searched_points", "truncated_tokens", b"truncated_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ef", b"_ef", "_lexical_matches", b"_lexical_matches", "_matching_points", b"_matching_points", "ef", b"ef", "encode_micros", b"encode_micros", "facet_micros", b"facet_micros", "fetch_micros", b"fetch_micros", "lexical_matches", b"lexical_matches", "lexical_micros", b"lexical_micros", "matching_points", b"matching_points", "notes", b"notes", "plan", b"plan", "search_micros", b"search_micros", "searched_points", b"searched_points", "truncated_tokens", b"truncated_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ef: _TypeAlias = _typing.Literal["ef"]  # noqa: Y015
     _WhichOneofArgType__ef: _TypeAlias = _typing.Literal["_ef", b"_ef"]  # noqa: Y015
+    _WhichOneofReturnType__lexical_matches: _TypeAlias = _typing.Literal["lexical_matches"]  # noqa: Y015
+    _WhichOneofArgType__lexical_matches: _TypeAlias = _typing.Literal["_lexical_matches", b"_lexical_matches"]  # noqa: Y015
     _WhichOneofReturnType__matching_points: _TypeAlias = _typing.Literal["matching_points"]  # noqa: Y015
     _WhichOneofArgType__matching_points: _TypeAlias = _typing.Literal["_matching_points", b"_matching_points"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ef) -> _WhichOneofReturnType__ef | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_matches) -> _WhichOneofReturnType__lexical_matches | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__matching_points) -> _WhichOneofReturnType__matching_points | None: ...
 
@@ -1699,21 +2244,27 @@ class CountRecordsRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection; "default" when empty."""
     @_builtins.property
     def filter(self) -> Global___Filter:
         """What the attributes of a record must meet to be counted; every record when absent."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+        """Attributes whose values are counted, at most 16, over the same records."""
+
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         filter: Global___Filter | None = ...,
+        facets: _abc.Iterable[Global___Facet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "facets", b"facets", "filter", b"filter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1727,21 +2278,27 @@ class CountRecordsResponse(_message.Message):
 
     RECORDS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
     records: _builtins.int
     """So many."""
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why a condition of the filter meets no record, such as a name that no record has."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetCounts]:
+        """As many as the request names, in their order."""
+
     def __init__(
         self,
         *,
         records: _builtins.int = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        facets: _abc.Iterable[Global___FacetCounts] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["notes", b"notes", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "notes", b"notes", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

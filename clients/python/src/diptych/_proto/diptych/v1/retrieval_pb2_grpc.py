@@ -40,6 +40,21 @@ class RetrievalServiceStub(object):
                 request_serializer=diptych_dot_v1_dot_retrieval__pb2.SearchRequest.SerializeToString,
                 response_deserializer=diptych_dot_v1_dot_retrieval__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.BatchSearch = channel.stream_stream(
+                '/diptych.v1.RetrievalService/BatchSearch',
+                request_serializer=diptych_dot_v1_dot_retrieval__pb2.BatchSearchRequest.SerializeToString,
+                response_deserializer=diptych_dot_v1_dot_retrieval__pb2.BatchSearchResponse.FromString,
+                _registered_method=True)
+        self.Replay = channel.unary_unary(
+                '/diptych.v1.RetrievalService/Replay',
+                request_serializer=diptych_dot_v1_dot_retrieval__pb2.ReplayRequest.SerializeToString,
+                response_deserializer=diptych_dot_v1_dot_retrieval__pb2.ReplayResponse.FromString,
+                _registered_method=True)
+        self.Classify = channel.unary_unary(
+                '/diptych.v1.RetrievalService/Classify',
+                request_serializer=diptych_dot_v1_dot_retrieval__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=diptych_dot_v1_dot_retrieval__pb2.ClassifyResponse.FromString,
+                _registered_method=True)
         self.Ingest = channel.stream_stream(
                 '/diptych.v1.RetrievalService/Ingest',
                 request_serializer=diptych_dot_v1_dot_retrieval__pb2.IngestRequest.SerializeToString,
@@ -93,6 +108,29 @@ class RetrievalServiceServicer(object):
 
     def Search(self, request, context):
         """Finds the k records whose parts of the target modality are nearest to the query.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchSearch(self, request_iterator, context):
+        """Answers many searches over one stream, in their order; a bad search is answered with its error and the stream goes
+        on. Texts that wait at the same time are embedded together.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Replay(self, request, context):
+        """Asks again what an earlier answer was the answer to, and says whether it is still the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Classify(self, request, context):
+        """Says which of several labels fits an image or a record best, without training: each label is put into sentences,
+        and those are compared with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,6 +208,21 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     request_deserializer=diptych_dot_v1_dot_retrieval__pb2.SearchRequest.FromString,
                     response_serializer=diptych_dot_v1_dot_retrieval__pb2.SearchResponse.SerializeToString,
             ),
+            'BatchSearch': grpc.stream_stream_rpc_method_handler(
+                    servicer.BatchSearch,
+                    request_deserializer=diptych_dot_v1_dot_retrieval__pb2.BatchSearchRequest.FromString,
+                    response_serializer=diptych_dot_v1_dot_retrieval__pb2.BatchSearchResponse.SerializeToString,
+            ),
+            'Replay': grpc.unary_unary_rpc_method_handler(
+                    servicer.Replay,
+                    request_deserializer=diptych_dot_v1_dot_retrieval__pb2.ReplayRequest.FromString,
+                    response_serializer=diptych_dot_v1_dot_retrieval__pb2.ReplayResponse.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=diptych_dot_v1_dot_retrieval__pb2.ClassifyRequest.FromString,
+                    response_serializer=diptych_dot_v1_dot_retrieval__pb2.ClassifyResponse.SerializeToString,
+            ),
             'Ingest': grpc.stream_stream_rpc_method_handler(
                     servicer.Ingest,
                     request_deserializer=diptych_dot_v1_dot_retrieval__pb2.IngestRequest.FromString,
@@ -244,6 +297,87 @@ class RetrievalService(object):
             '/diptych.v1.RetrievalService/Search',
             diptych_dot_v1_dot_retrieval__pb2.SearchRequest.SerializeToString,
             diptych_dot_v1_dot_retrieval__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSearch(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/diptych.v1.RetrievalService/BatchSearch',
+            diptych_dot_v1_dot_retrieval__pb2.BatchSearchRequest.SerializeToString,
+            diptych_dot_v1_dot_retrieval__pb2.BatchSearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Replay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/diptych.v1.RetrievalService/Replay',
+            diptych_dot_v1_dot_retrieval__pb2.ReplayRequest.SerializeToString,
+            diptych_dot_v1_dot_retrieval__pb2.ReplayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/diptych.v1.RetrievalService/Classify',
+            diptych_dot_v1_dot_retrieval__pb2.ClassifyRequest.SerializeToString,
+            diptych_dot_v1_dot_retrieval__pb2.ClassifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,16 @@ class RetrievalServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RetrievalServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_retrieval_pb2.SearchRequest, _retrieval_pb2.SearchResponse]
     """Finds the k records whose parts of the target modality are nearest to the query."""
+    BatchSearch: _grpc.StreamStreamMultiCallable[_retrieval_pb2.BatchSearchRequest, _retrieval_pb2.BatchSearchResponse]
+    """Answers many searches over one stream, in their order; a bad search is answered with its error and the stream goes
+    on. Texts that wait at the same time are embedded together.
+    """
+    Replay: _grpc.UnaryUnaryMultiCallable[_retrieval_pb2.ReplayRequest, _retrieval_pb2.ReplayResponse]
+    """Asks again what an earlier answer was the answer to, and says whether it is still the same."""
+    Classify: _grpc.UnaryUnaryMultiCallable[_retrieval_pb2.ClassifyRequest, _retrieval_pb2.ClassifyResponse]
+    """Says which of several labels fits an image or a record best, without training: each label is put into sentences,
+    and those are compared with it.
+    """
     Ingest: _grpc.StreamStreamMultiCallable[_retrieval_pb2.IngestRequest, _retrieval_pb2.IngestResponse]
     """Stores records. Every request on the stream gets one response, in order; a bad item is answered with its error
     and the stream goes on. What was answered without error is durable and can be found.
@@ -72,6 +82,16 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.SearchRequest, _retrieval_pb2.SearchResponse]  # type: ignore[assignment]
     """Finds the k records whose parts of the target modality are nearest to the query."""
+    BatchSearch: _aio.StreamStreamMultiCallable[_retrieval_pb2.BatchSearchRequest, _retrieval_pb2.BatchSearchResponse]  # type: ignore[assignment]
+    """Answers many searches over one stream, in their order; a bad search is answered with its error and the stream goes
+    on. Texts that wait at the same time are embedded together.
+    """
+    Replay: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.ReplayRequest, _retrieval_pb2.ReplayResponse]  # type: ignore[assignment]
+    """Asks again what an earlier answer was the answer to, and says whether it is still the same."""
+    Classify: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.ClassifyRequest, _retrieval_pb2.ClassifyResponse]  # type: ignore[assignment]
+    """Says which of several labels fits an image or a record best, without training: each label is put into sentences,
+    and those are compared with it.
+    """
     Ingest: _aio.StreamStreamMultiCallable[_retrieval_pb2.IngestRequest, _retrieval_pb2.IngestResponse]  # type: ignore[assignment]
     """Stores records. Every request on the stream gets one response, in order; a bad item is answered with its error
     and the stream goes on. What was answered without error is durable and can be found.
@@ -103,6 +123,34 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_pb2.SearchResponse, _abc.Awaitable[_retrieval_pb2.SearchResponse]]:
         """Finds the k records whose parts of the target modality are nearest to the query."""
+
+    @_abc_1.abstractmethod
+    def BatchSearch(
+        self,
+        request_iterator: _MaybeAsyncIterator[_retrieval_pb2.BatchSearchRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retrieval_pb2.BatchSearchResponse], _abc.AsyncIterator[_retrieval_pb2.BatchSearchResponse]]:
+        """Answers many searches over one stream, in their order; a bad search is answered with its error and the stream goes
+        on. Texts that wait at the same time are embedded together.
+        """
+
+    @_abc_1.abstractmethod
+    def Replay(
+        self,
+        request: _retrieval_pb2.ReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_pb2.ReplayResponse, _abc.Awaitable[_retrieval_pb2.ReplayResponse]]:
+        """Asks again what an earlier answer was the answer to, and says whether it is still the same."""
+
+    @_abc_1.abstractmethod
+    def Classify(
+        self,
+        request: _retrieval_pb2.ClassifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_pb2.ClassifyResponse, _abc.Awaitable[_retrieval_pb2.ClassifyResponse]]:
+        """Says which of several labels fits an image or a record best, without training: each label is put into sentences,
+        and those are compared with it.
+        """
 
     @_abc_1.abstractmethod
     def Ingest(
