@@ -53,9 +53,11 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
             Target::Only(modality) => modality.as_str(),
             Target::Both => "part",
         };
-        output::line(&match args.filter.is_some() {
-            true => format!("no {what} of a record that meets the filter"),
-            false => format!("no {what} in the collection yet"),
+        output::line(&match (words, args.filter.is_some()) {
+            (Some(_), false) => format!("no {what} of a record with these words"),
+            (Some(_), true) => format!("no {what} of a record with these words that meets the filter"),
+            (None, true) => format!("no {what} of a record that meets the filter"),
+            (None, false) => format!("no {what} in the collection yet"),
         })?;
     }
     print_hits(&found.hits, words)?;

@@ -32,8 +32,16 @@ pub(crate) struct Db(DB);
 impl Db {
     pub(crate) fn open(path: &Path, access: Access, cache_bytes: usize) -> Result<Self, StoreError> {
         let cache = Cache::new_lru_cache(cache_bytes);
-        let options = database_options(access);
-        let families = Family::ALL
+        let mut options = database_options(access);
+        let mut wanted = Family::ALL.to_vec();
+        if access != Access::Create && lacks_thumbnails(&options, path) {
+            match access {
+                Access::ReadOnly => wanted.retain(|family| *family != Family::Thumbnails),
+                Access::Create | Access::Existing => options.create_missing_column_families(true),
+            }
+        }
+        let families = wanted
+            .into_iter()
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
         let db = match access {
             Access::ReadOnly => DB::open_cf_descriptors_read_only(&options, path, families, false),
@@ -225,6 +233,13 @@ impl Iterator for Scan<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         self.0.next().map(|pair| pair.map_err(|e| error("reading from the store", e)))
     }
+}
+
+/// Whether a database is from before small pictures were kept, and has all else. One that lacks more is damaged.
+fn lacks_thumbnails(options: &Options, path: &Path) -> bool {
+    let Ok(there) = DB::list_cf(options, path) else { return false };
+    let missing = |family: &Family| !there.iter().any(|name| name == family.name());
+    Family::ALL.into_iter().filter(missing).eq([Family::Thumbnails])
 }
 
 fn database_options(access: Access) -> Options {
