@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Caller;
+use crate::groups::{Bounds, next_group};
 use crate::observe::Observed;
 use crate::service::Retrieval;
 use crate::{convert, status};
@@ -32,10 +33,8 @@ const MESSAGES_WAITING: usize = 4;
 const EXPORT_PAGE: usize = 64;
 /// Records in one message of an export come to about so many bytes of vectors and texts, the last one aside.
 const EXPORT_BYTES: usize = 1 << 20;
-/// Items of an import that are synced together at the most.
-const IMPORT_ITEMS_MAX: usize = 256;
-/// Bytes of vectors held for one such group at the most, the last item aside.
-const IMPORT_BYTES_MAX: usize = 16 << 20;
+/// What of an import is synced together, in vectors.
+const IMPORT: Bounds = Bounds { items: 256, bytes: 16 << 20 };
 
 /// The service of backups, beside the one of their records.
 #[derive(Clone)]
@@ -118,11 +117,11 @@ impl BackupService for Backups {
         let engine = self.0.engine();
         let observed = Observed::current();
         let mut items = request.into_inner();
-        let (answers, receive) = mpsc::channel(IMPORT_ITEMS_MAX);
+        let (answers, receive) = mpsc::channel(IMPORT.items);
         tokio::spawn(async move {
             let _permit = permit;
             loop {
-                let waited = caller.before_deadline(next_group(&mut items)).await;
+                let waited = caller.before_deadline(next_group(&mut items, &IMPORT, vector_bytes)).await;
                 let (group, end) = waited.unwrap_or_else(|late| (Vec::new(), Some(Err(late))));
                 let (engine, caller) = (Arc::clone(&engine), caller.clone());
                 // Runs to its end even when the client leaves: a group is written whole.
@@ -252,35 +251,9 @@ fn text_bytes(record: &wire::Record) -> usize {
     record.parts.iter().map(text).sum()
 }
 
-/// Waits for an item, then takes those that have arrived behind it. The second value tells how the stream
-/// ended, once it has.
-async fn next_group(
-    items: &mut Streaming<wire::ImportRequest>,
-) -> (Vec<wire::ImportRequest>, Option<Result<(), Status>>) {
-    let mut group: Vec<wire::ImportRequest> = Vec::new();
-    let mut bytes = 0;
-    while group.len() < IMPORT_ITEMS_MAX && bytes < IMPORT_BYTES_MAX {
-        let arrived = if group.is_empty() {
-            items.message().await
-        } else {
-            tokio::select! {
-                biased;
-                next = items.message() => next,
-                () = std::future::ready(()) => break,
-            }
-        };
-        match arrived {
-            Ok(Some(item)) => {
-                let record = item.record.iter();
-                let vectors = record.flat_map(|record| &record.vectors).filter_map(|v| v.vector.as_ref());
-                bytes += vectors.map(|vector| 4 * vector.values.len()).sum::<usize>();
-                group.push(item);
-            }
-            Ok(None) => return (group, Some(Ok(()))),
-            Err(status) => return (group, Some(Err(status))),
-        }
-    }
-    (group, None)
+fn vector_bytes(item: &wire::ImportRequest) -> usize {
+    let vectors = item.record.iter().flat_map(|record| &record.vectors).filter_map(|v| v.vector.as_ref());
+    vectors.map(|vector| 4 * vector.values.len()).sum()
 }
 
 /// Stores the items of a group, answers in order. Runs of one collection and mode go together.

@@ -12,6 +12,7 @@ mod backup;
 mod collections;
 mod connections;
 mod convert;
+mod groups;
 mod health;
 mod metrics;
 mod observe;

@@ -14,14 +14,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{CallOff, Caller};
 use crate::convert::{Once, SearchCall};
+use crate::groups::{Bounds, next_group};
 use crate::observe::Observed;
 use crate::operations::Operations;
 use crate::{collections, convert, queries, status};
 
-/// Items of an ingest stream that are encoded and synced together at the most.
-const INGEST_ITEMS_MAX: usize = 32;
-/// Bytes of items that are held for one such group at the most, the last item aside.
-const INGEST_BYTES_MAX: usize = 64 << 20;
+/// What of an ingest stream is encoded and synced together.
+const INGEST: Bounds = Bounds { items: 32, bytes: 64 << 20 };
 /// Inputs of one embed request.
 const EMBED_INPUTS_MAX: usize = 256;
 
@@ -165,11 +164,11 @@ impl RetrievalService for Retrieval {
         let engine = Arc::clone(&self.engine);
         let mut items = request.into_inner();
         let observed = Observed::current();
-        let (answers, receive) = mpsc::channel(2 * INGEST_ITEMS_MAX);
+        let (answers, receive) = mpsc::channel(2 * INGEST.items);
         tokio::spawn(async move {
             let _permit = permit;
             loop {
-                let waited = caller.before_deadline(next_group(&mut items)).await;
+                let waited = caller.before_deadline(next_group(&mut items, &INGEST, content_bytes)).await;
                 let (group, end) = waited.unwrap_or_else(|late| (Vec::new(), Some(Err(late))));
                 let (engine, caller) = (Arc::clone(&engine), caller.clone());
                 // Runs to its end even when the client leaves: a group is written whole.
@@ -290,34 +289,9 @@ fn names(collection: String, key: String) -> Result<(CollectionName, Key), Statu
     Ok((convert::collection_from_wire(collection)?, convert::key_from_wire(key)?))
 }
 
-/// Waits for an item, then takes those that have arrived behind it. The second value tells how the
-/// stream ended, once it has.
-async fn next_group(
-    items: &mut Streaming<wire::IngestRequest>,
-) -> (Vec<wire::IngestRequest>, Option<Result<(), Status>>) {
-    let mut group: Vec<wire::IngestRequest> = Vec::new();
-    let mut bytes = 0;
-    while group.len() < INGEST_ITEMS_MAX && bytes < INGEST_BYTES_MAX {
-        let arrived = if group.is_empty() {
-            items.message().await
-        } else {
-            tokio::select! {
-                biased;
-                next = items.message() => next,
-                () = std::future::ready(()) => break,
-            }
-        };
-        match arrived {
-            Ok(Some(item)) => {
-                bytes += item.images.iter().map(|i| i.data.len()).sum::<usize>();
-                bytes += item.texts.iter().map(String::len).sum::<usize>();
-                group.push(item);
-            }
-            Ok(None) => return (group, Some(Ok(()))),
-            Err(status) => return (group, Some(Err(status))),
-        }
-    }
-    (group, None)
+fn content_bytes(item: &wire::IngestRequest) -> usize {
+    let images: usize = item.images.iter().map(|image| image.data.len()).sum();
+    images + item.texts.iter().map(String::len).sum::<usize>()
 }
 
 /// Ingests the items of a group, answers in order. Runs of one collection and mode go together.

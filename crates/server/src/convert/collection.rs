@@ -97,17 +97,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use diptych_core::AttributeValue;
 
+    use super::super::mask::tests::{mask, record};
     use super::*;
-
-    fn mask(paths: &[&str]) -> Option<FieldMask> {
-        Some(FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() })
-    }
-
-    fn record(names: &[&str]) -> wire::Record {
-        let value = wire::AttributeValue { value: Some(wire::attribute_value::Value::IntegerValue(1)) };
-        let attributes = names.iter().map(|&name| (name.to_owned(), value.clone())).collect();
-        wire::Record { key: "k".into(), attributes, parts: vec![wire::Part::default()], seq: 7 }
-    }
 
     #[test]
     fn an_update_mask_says_what_changes_and_what_goes() {

@@ -137,15 +137,15 @@ pub(super) fn attribute_path(path: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn mask(paths: &[&str]) -> Option<FieldMask> {
+    pub(crate) fn mask(paths: &[&str]) -> Option<FieldMask> {
         Some(FieldMask { paths: paths.iter().map(|&path| path.to_owned()).collect() })
     }
 
-    fn record(names: &[&str]) -> wire::Record {
+    pub(crate) fn record(names: &[&str]) -> wire::Record {
         let value = wire::AttributeValue { value: Some(wire::attribute_value::Value::IntegerValue(1)) };
         let attributes = names.iter().map(|&name| (name.to_owned(), value.clone())).collect();
         wire::Record { key: "k".into(), attributes, parts: vec![wire::Part::default()], seq: 7 }
