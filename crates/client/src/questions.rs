@@ -101,10 +101,9 @@ impl Client {
     ) -> Result<impl Stream<Item = Result<Found, Error>> + Send + 'static, Error> {
         let collection = self.collection().clone();
         // What was built wrongly is refused by the server in its place: an item without a search.
-        let requests = searches.map(move |search| {
-            let problem = search.request(&collection).err().map(|error| error.to_string());
-            let search = search.request(&collection).ok();
-            wire::BatchSearchRequest { search, id: problem.unwrap_or_default() }
+        let requests = searches.map(move |search| match search.request(&collection) {
+            Ok(search) => wire::BatchSearchRequest { search: Some(search), id: String::new() },
+            Err(problem) => wire::BatchSearchRequest { search: None, id: problem.to_string() },
         });
         let answers = self.retrieval().batch_search(requests).await.map_err(Error::from)?;
         Ok(answers.into_inner().map(|answer| one(answer.map_err(Error::from)?)))

@@ -35,24 +35,17 @@ pub(crate) struct Asked {
     mask: HitMask,
 }
 
-pub(crate) fn search_from_wire(request: wire::SearchRequest) -> Result<SearchCall, Status> {
-    let digest = digest_of(&request);
+pub(crate) fn search_from_wire(mut request: wire::SearchRequest) -> Result<SearchCall, Status> {
+    let digest = digest_of(&mut request);
     call_from_wire(request, digest)
 }
 
-/// The same for every page.
-fn digest_of(request: &wire::SearchRequest) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    let whole = request.encode_to_vec();
-    match request.page_token.is_empty() {
-        true => hasher.update(&whole),
-        false => {
-            let mut first = request.clone();
-            first.page_token.clear();
-            hasher.update(&first.encode_to_vec())
-        }
-    };
-    Digest(*hasher.finalize().as_bytes())
+/// The same for every page: the page token, which is put aside meanwhile, does not count.
+fn digest_of(request: &mut wire::SearchRequest) -> Digest {
+    let page_token = std::mem::take(&mut request.page_token);
+    let digest = Digest(*blake3::hash(&request.encode_to_vec()).as_bytes());
+    request.page_token = page_token;
+    digest
 }
 
 fn call_from_wire(mut request: wire::SearchRequest, digest: Digest) -> Result<SearchCall, Status> {
@@ -123,10 +116,12 @@ pub(crate) fn replay_from_wire(request: wire::ReplayRequest) -> Result<(SearchCa
         return invalid("the receipt has no parameters; send it whole, as it was answered");
     };
     match request.request {
-        Some(given) if digest_of(&given) != digest => {
-            return invalid("the request is not the one that the receipt is of; send that one, or none");
+        Some(mut given) => {
+            if digest_of(&mut given) != digest {
+                return invalid("the request is not the one that the receipt is of; send that one, or none");
+            }
+            (parameters.query, parameters.terms) = (given.query, given.terms);
         }
-        Some(given) => (parameters.query, parameters.terms) = (given.query, given.terms),
         None if lacks_content(&parameters) => {
             return invalid(
                 "the request had images or vectors of its own, which a receipt does not hold; send it, too",
