@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use diptych_core::{CollectionName, Filter};
 use diptych_engine::{Engine, PutMode, VectorRecord};
@@ -20,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Caller;
-use crate::groups::{Bounds, next_group};
+use crate::groups::{self, Groups};
 use crate::observe::Observed;
 use crate::service::Retrieval;
 use crate::{convert, status};
@@ -34,7 +33,14 @@ const EXPORT_PAGE: usize = 64;
 /// Records in one message of an export come to about so many bytes of vectors and texts, the last one aside.
 const EXPORT_BYTES: usize = 1 << 20;
 /// What of an import is synced together, in vectors.
-const IMPORT: Bounds = Bounds { items: 256, bytes: 16 << 20 };
+static IMPORT: Groups<wire::ImportRequest, wire::ImportResponse> = Groups {
+    items: 256,
+    bytes: 16 << 20,
+    answers: 256,
+    size: vector_bytes,
+    work: import_group,
+    told: |_, _| {},
+};
 
 /// The service of backups, beside the one of their records.
 #[derive(Clone)]
@@ -112,39 +118,7 @@ impl BackupService for Backups {
         &self,
         request: Request<Streaming<wire::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
-        let permit = self.0.admit()?;
-        let caller = Caller::current()?;
-        let engine = self.0.engine();
-        let observed = Observed::current();
-        let mut items = request.into_inner();
-        let (answers, receive) = mpsc::channel(IMPORT.items);
-        tokio::spawn(async move {
-            let _permit = permit;
-            loop {
-                let waited = caller.before_deadline(next_group(&mut items, &IMPORT, vector_bytes)).await;
-                let (group, end) = waited.unwrap_or_else(|late| (Vec::new(), Some(Err(late))));
-                let (engine, caller) = (Arc::clone(&engine), caller.clone());
-                // Runs to its end even when the client leaves: a group is written whole.
-                let request = observed.clone();
-                let written = tokio::task::spawn_blocking(move || {
-                    request.run(|| import_group(&engine, &caller, group))
-                });
-                for answer in written.await.unwrap_or_default() {
-                    if answers.send(Ok(answer)).await.is_err() {
-                        return;
-                    }
-                }
-                match end {
-                    None => {}
-                    Some(Ok(())) => return,
-                    Some(Err(status)) => {
-                        // The client that broke the stream may not be there to read this.
-                        let _ = answers.send(Err(status)).await;
-                        return;
-                    }
-                }
-            }
-        });
+        let receive = groups::answer(&self.0, request.into_inner(), &IMPORT)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
     }
 }

@@ -7,20 +7,27 @@ use diptych_core::{CollectionName, Key};
 use diptych_engine::{Engine, EngineError, PutMode, Urgency, Written};
 use diptych_proto::v1 as wire;
 use diptych_proto::v1::retrieval_service_server::RetrievalService;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{CallOff, Caller};
 use crate::convert::{Once, SearchCall};
-use crate::groups::{Bounds, next_group};
+use crate::groups::{self, Groups};
 use crate::observe::Observed;
 use crate::operations::Operations;
 use crate::{collections, convert, queries, status};
 
 /// What of an ingest stream is encoded and synced together.
-const INGEST: Bounds = Bounds { items: 32, bytes: 64 << 20 };
+static INGEST: Groups<wire::IngestRequest, wire::IngestResponse> = Groups {
+    items: 32,
+    bytes: 64 << 20,
+    answers: 64,
+    size: content_bytes,
+    work: ingest_group,
+    told: Observed::ingested,
+};
 /// Inputs of one embed request.
 const EMBED_INPUTS_MAX: usize = 256;
 
@@ -159,41 +166,7 @@ impl RetrievalService for Retrieval {
         &self,
         request: Request<Streaming<wire::IngestRequest>>,
     ) -> Result<Response<Self::IngestStream>, Status> {
-        let permit = self.admit()?;
-        let caller = Caller::current()?;
-        let engine = Arc::clone(&self.engine);
-        let mut items = request.into_inner();
-        let observed = Observed::current();
-        let (answers, receive) = mpsc::channel(2 * INGEST.items);
-        tokio::spawn(async move {
-            let _permit = permit;
-            loop {
-                let waited = caller.before_deadline(next_group(&mut items, &INGEST, content_bytes)).await;
-                let (group, end) = waited.unwrap_or_else(|late| (Vec::new(), Some(Err(late))));
-                let (engine, caller) = (Arc::clone(&engine), caller.clone());
-                // Runs to its end even when the client leaves: a group is written whole.
-                let request = observed.clone();
-                let written = tokio::task::spawn_blocking(move || {
-                    request.run(|| ingest_group(&engine, &caller, group))
-                });
-                let written = written.await.unwrap_or_default();
-                observed.ingested(&written);
-                for answer in written {
-                    if answers.send(Ok(answer)).await.is_err() {
-                        return;
-                    }
-                }
-                match end {
-                    None => {}
-                    Some(Ok(())) => return,
-                    Some(Err(status)) => {
-                        // The client that broke the stream may not be there to read this.
-                        let _ = answers.send(Err(status)).await;
-                        return;
-                    }
-                }
-            }
-        });
+        let receive = groups::answer(self, request.into_inner(), &INGEST)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
     }
 
