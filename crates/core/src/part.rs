@@ -116,6 +116,17 @@ impl FromStr for PartRef {
     }
 }
 
+/// How a text is divided into the pieces that are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Chunking {
+    /// Into as few as the model's context allows.
+    #[default]
+    Context,
+    /// Into its sentences, so that a search finds the one that says what was asked; a sentence beyond the
+    /// model's context is divided further.
+    Sentences,
+}
+
 /// A BLAKE3 digest of some content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);

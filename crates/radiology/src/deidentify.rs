@@ -1,0 +1,1 @@
+//! De-identification: of DICOM data sets and of the text of reports.

@@ -1,0 +1,1 @@
+//! DICOM files: what is in them, and their pixels as pictures.

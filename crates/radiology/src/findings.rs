@@ -1,0 +1,1 @@
+//! Findings: what a report says is there, absent or uncertain.

@@ -1,0 +1,1 @@
+//! Reports: their sections and sentences.
