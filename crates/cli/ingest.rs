@@ -155,6 +155,7 @@ fn record_of(new: diptych_engine::NewRecord) -> NewRecord {
     NewRecord {
         images: new.images.into_iter().map(image).collect(),
         texts: new.texts,
+        chunking: new.chunking,
         attributes: new.attributes,
         ..NewRecord::new(new.key)
     }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use diptych_core::Chunking;
 use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_engine::{BulkItem, NewImage, NewRecord};
 use diptych_ingest::{Item, Source};
@@ -34,7 +35,13 @@ pub fn load(item: Item) -> Result<NewRecord, String> {
             Ok(NewImage { bytes, source: source.to_string_lossy().into_owned() })
         })
         .collect::<Result<_, String>>()?;
-    Ok(NewRecord { key: item.key, images, texts: item.texts, attributes: item.attributes })
+    Ok(NewRecord {
+        key: item.key,
+        images,
+        texts: item.texts,
+        chunking: Chunking::Context,
+        attributes: item.attributes,
+    })
 }
 
 /// Reads an image file, one byte over the bound at the most: enough for the encoder to refuse it.

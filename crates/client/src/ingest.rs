@@ -7,7 +7,7 @@ mod run;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use diptych_core::{AttributeValue, Attributes, Key, RequestId};
+use diptych_core::{AttributeValue, Attributes, Chunking, Key, RequestId};
 use diptych_proto::convert::attributes_to_wire;
 use diptych_proto::v1 as wire;
 use tokio::sync::mpsc;
@@ -27,6 +27,8 @@ pub struct NewRecord {
     pub images: Vec<NewImage>,
     /// Its texts.
     pub texts: Vec<String>,
+    /// How each of them is divided.
+    pub chunking: Chunking,
     /// Its attributes.
     pub attributes: Attributes,
     /// Sent again with the same id it is stored once; the client makes one when none is given.
@@ -45,7 +47,14 @@ pub struct NewImage {
 impl NewRecord {
     /// A record with nothing in it yet.
     pub fn new(key: Key) -> Self {
-        Self { key, images: Vec::new(), texts: Vec::new(), attributes: Attributes::new(), request_id: None }
+        Self {
+            key,
+            images: Vec::new(),
+            texts: Vec::new(),
+            chunking: Chunking::default(),
+            attributes: Attributes::new(),
+            request_id: None,
+        }
     }
 
     /// Adds an image: an encoded file, and a path or name to remember it by.
@@ -60,6 +69,12 @@ impl NewRecord {
     pub fn text(mut self, text: impl Into<String>) -> Self {
         self.texts.push(text.into());
         self
+    }
+
+    /// Divides the texts into their sentences, so that a search finds the one that says what was asked.
+    #[must_use]
+    pub fn sentences(self) -> Self {
+        Self { chunking: Chunking::Sentences, ..self }
     }
 
     /// Sets an attribute.
@@ -82,6 +97,10 @@ impl NewRecord {
             texts: self.texts,
             attributes: attributes_to_wire(&self.attributes),
             mode: mode as i32,
+            chunking: match self.chunking {
+                Chunking::Context => wire::TextChunking::Context,
+                Chunking::Sentences => wire::TextChunking::Sentences,
+            } as i32,
             request_id: self.request_id.unwrap_or_else(fresh_request_id).to_string(),
         }
     }

@@ -66,7 +66,7 @@ impl Engine {
                     let mut counts = TextCounts::default();
                     for part in record.parts() {
                         if let Part::Text(text) = part {
-                            counts.count(text);
+                            counts.count(text, !text.chunk_ends.is_empty());
                         }
                     }
                     for ((_, part), vector) in record.part_refs().zip(vectors) {

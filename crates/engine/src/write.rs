@@ -1,8 +1,8 @@
 //! From new records to stored, indexed, acknowledged ones.
 
 use diptych_core::{
-    AttributeValue, Attributes, CollectionName, Digest, Embedding, Encode, ImagePart, Key, Modality, Part,
-    PartRef, PreparedImage, PreparedText, Record, RequestId,
+    AttributeValue, Attributes, Chunking, CollectionName, Digest, Embedding, Encode, ImagePart, Key,
+    Modality, Part, PartRef, PreparedImage, PreparedText, Record, RequestId,
 };
 use diptych_store::{Applied, Mutation, Once, Outcome, PutMode, Request};
 use rayon::prelude::*;
@@ -28,6 +28,9 @@ pub struct NewRecord {
     pub images: Vec<NewImage>,
     /// Its texts.
     pub texts: Vec<String>,
+    /// How each of them is divided; not part of the content, so that a record that differs in nothing else is
+    /// the same.
+    pub chunking: Chunking,
     /// Its attributes.
     pub attributes: Attributes,
 }
@@ -164,9 +167,9 @@ fn prepare(encoder: &dyn Encode, side: u32, new: NewRecord) -> Result<Prepared, 
         images.push(prepared);
     }
     for text in new.texts {
-        let (part, pieces) = chunks::prepare_text(encoder, text)?;
+        let (part, pieces, long) = chunks::prepare_text(encoder, text, new.chunking)?;
         Record::check_points(images.len() + texts.len() + pieces.len())?;
-        counts.count(&part);
+        counts.count(&part, long);
         parts.push(Part::Text(part));
         texts.extend(pieces);
     }

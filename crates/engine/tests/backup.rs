@@ -28,6 +28,7 @@ fn new(key: String, text: String) -> NewRecord {
         images: Vec::new(),
         texts: vec![text],
         attributes: Attributes::new(),
+        chunking: diptych_core::Chunking::default(),
     }
 }
 

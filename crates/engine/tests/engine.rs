@@ -34,6 +34,7 @@ fn record(key: &str, images: &[&str], texts: &[&str]) -> NewRecord {
             .collect(),
         texts: texts.iter().map(|&t| t.to_owned()).collect(),
         attributes: Attributes::new(),
+        chunking: diptych_core::Chunking::default(),
     }
 }
 

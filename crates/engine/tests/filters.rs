@@ -31,6 +31,7 @@ fn record(key: &str, images: usize, texts: usize, attributes: Attributes) -> New
             .map(|n| NewImage { bytes: words(n).into_bytes(), source: String::new() })
             .collect(),
         texts: (0..texts).map(words).collect(),
+        chunking: diptych_core::Chunking::default(),
         attributes,
     }
 }

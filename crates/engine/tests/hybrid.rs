@@ -33,6 +33,7 @@ fn put(engine: &Engine, key: &str, image: &str, texts: &[&str], view: &str) {
         images,
         texts: texts.iter().map(|text| (*text).to_owned()).collect(),
         attributes: Attributes::from([("view".to_owned(), AttributeValue::String(view.to_owned()))]),
+        chunking: diptych_core::Chunking::default(),
     };
     engine.ingest(&CollectionName::default(), vec![record], PutMode::Upsert).unwrap().remove(0).unwrap();
 }

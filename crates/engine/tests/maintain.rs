@@ -29,6 +29,7 @@ fn put(engine: &Engine, range: std::ops::Range<u32>) {
         images: vec![NewImage { bytes: format!("w{n} of{}", n % 7).into_bytes(), source: String::new() }],
         texts: Vec::new(),
         attributes: Attributes::new(),
+        chunking: diptych_core::Chunking::default(),
     };
     let records: Vec<NewRecord> = range.map(record).collect();
     for chunk in records.chunks(500) {

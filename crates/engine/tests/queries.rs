@@ -34,6 +34,7 @@ fn put(engine: &Engine, key: &str, image: &str, text: &str, owner: &str) {
             .collect(),
         texts: some(text).into_iter().collect(),
         attributes,
+        chunking: diptych_core::Chunking::default(),
     };
     engine.ingest(&CollectionName::default(), vec![record], PutMode::Upsert).unwrap().remove(0).unwrap();
 }

@@ -35,6 +35,7 @@ fn fill(engine: &Engine, records: std::ops::Range<usize>) {
             }],
             texts: vec![format!("report {n} {}", n % 89)],
             attributes: Attributes::new(),
+            chunking: diptych_core::Chunking::default(),
         })
         .collect();
     for answer in engine.ingest(&CollectionName::default(), new, PutMode::Upsert).unwrap() {
@@ -226,6 +227,7 @@ fn without_texts_to_calibrate_with_the_queries_themselves_fill_the_ladder() {
         images: vec![NewImage { bytes: format!("picture {n}").into_bytes(), source: String::new() }],
         texts: vec![],
         attributes: Attributes::new(),
+        chunking: diptych_core::Chunking::default(),
     });
     engine.ingest(&CollectionName::default(), images.collect(), PutMode::Upsert).unwrap();
     let ask = |n: usize| {
@@ -274,6 +276,7 @@ fn filtered_searches_are_measured_apart_and_among_what_matches() {
         images: vec![NewImage { bytes: format!("picture {n}").into_bytes(), source: String::new() }],
         texts: vec![],
         attributes: Attributes::from([("n".to_owned(), AttributeValue::Integer(n))]),
+        chunking: diptych_core::Chunking::default(),
     });
     engine.ingest(&CollectionName::default(), records.collect(), PutMode::Upsert).unwrap();
     let filtered = Direction { filtered: true, ..TEXT_TO_IMAGE };

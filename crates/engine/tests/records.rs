@@ -35,6 +35,7 @@ fn record(key: &str, age: i64) -> NewRecord {
         images: Vec::new(),
         texts: vec![format!("word {key}")],
         attributes: Attributes::from([("age".to_owned(), AttributeValue::Integer(age))]),
+        chunking: diptych_core::Chunking::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use diptych_core::{CollectionName, Part, PartRef, Record, RequestId, TextPart};
+use diptych_core::{Chunking, CollectionName, Part, PartRef, Record, RequestId, TextPart};
 use diptych_engine::{NewImage, NewRecord, Outcome, PutMode, StoredRecord, Written};
 use diptych_proto::convert::{attributes_from_wire, attributes_to_wire, part_ref_to_wire};
 use diptych_proto::v1 as wire;
@@ -74,6 +74,16 @@ pub(super) fn mode_from_wire(mode: i32) -> Result<PutMode, Status> {
     }
 }
 
+fn chunking_from_wire(chunking: i32) -> Result<Chunking, Status> {
+    match wire::TextChunking::try_from(chunking) {
+        Ok(wire::TextChunking::Unspecified | wire::TextChunking::Context) => Ok(Chunking::Context),
+        Ok(wire::TextChunking::Sentences) => Ok(Chunking::Sentences),
+        Err(_) => Err(Status::invalid_argument(format!(
+            "chunking {chunking} is unknown; use TEXT_CHUNKING_CONTEXT or TEXT_CHUNKING_SENTENCES"
+        ))),
+    }
+}
+
 pub(crate) fn ingest_from_wire(item: wire::IngestRequest) -> Result<(CollectionName, PutMode, Once), Status> {
     let mode = mode_from_wire(item.mode)?;
     let images = item.images.into_iter().map(|i| NewImage { bytes: i.data, source: i.source }).collect();
@@ -81,6 +91,7 @@ pub(crate) fn ingest_from_wire(item: wire::IngestRequest) -> Result<(CollectionN
         key: key_from_wire(item.key)?,
         images,
         texts: item.texts,
+        chunking: chunking_from_wire(item.chunking)?,
         attributes: attributes_from_wire(item.attributes)?,
     };
     let id = request_id_from_wire(item.request_id)?;
