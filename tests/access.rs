@@ -48,6 +48,8 @@ fn least(path: &str) -> Option<Least> {
         | "/diptych.v1.RetrievalService/Embed"
         | "/diptych.v1.RetrievalService/Stats"
         | "/diptych.v1.RetrievalService/CountRecords"
+        | "/diptych.v1.CaseService/FindSimilar"
+        | "/diptych.v1.CaseService/Draft"
         | "/diptych.v1.CollectionService/ListCollections"
         | "/diptych.v1.CollectionService/GetCollection"
         | "/diptych.v1.OperationService/GetOperation"

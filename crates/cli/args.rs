@@ -12,6 +12,7 @@ use diptych_eval::Bootstrap;
 use diptych_train::tune;
 
 use crate::backup_args::{BackupArgs, ExportArgs, ImportArgs, RestoreArgs};
+use crate::case_args::{DraftArgs, SimilarArgs};
 use crate::completions::{CompletionsArgs, ManArgs};
 use crate::config::{ConfigCommand, ServeArgs};
 use crate::health::HealthArgs;
@@ -65,6 +66,10 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Find images or texts by a text, an image or a stored record
     Search(Box<SearchArgs>),
+    /// Find cases like a case: its images, the sentences of its report and its findings together
+    Similar(Box<SimilarArgs>),
+    /// Draft a report of sentences on which the reports of similar cases agree
+    Draft(Box<DraftArgs>),
     /// Build, seal and merge the indexes of a data directory that no server has open, or check them
     Index(IndexArgs),
     /// Write the embeddings of images and texts to a safetensors file
@@ -529,7 +534,7 @@ fn collection(name: &str) -> Result<CollectionName, String> {
     CollectionName::new(name).map_err(|e| e.to_string())
 }
 
-fn key(key: &str) -> Result<Key, String> {
+pub fn key(key: &str) -> Result<Key, String> {
     Key::new(key).map_err(|e| e.to_string())
 }
 
@@ -540,7 +545,7 @@ fn target(target: &str) -> Result<Target, String> {
     }
 }
 
-fn share(share: &str) -> Result<f64, String> {
+pub fn share(share: &str) -> Result<f64, String> {
     let value: f64 = share.parse().map_err(|e| format!("{e}; write a share such as 0.01"))?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("use a share from 0 to 1".to_owned()) }
 }

@@ -6,6 +6,7 @@
 mod args;
 mod backup;
 mod backup_args;
+mod case_args;
 mod classify;
 mod collection;
 mod completions;
@@ -32,6 +33,7 @@ mod relevance;
 mod remote;
 mod search;
 mod serve;
+mod similar;
 mod sources;
 mod stats;
 mod systemd;
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Similar(args) => similar::run(&args),
+        Command::Draft(args) => similar::run_draft(&args),
         Command::Index(args) => index::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Phantom(args) => phantom::run(&args),

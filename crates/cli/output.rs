@@ -1,9 +1,10 @@
 //! What a person sees: lines, tables, progress bars, logs.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use diptych_core::{AttributeValue, ModelId};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -104,6 +105,19 @@ pub fn download_bar(size: Option<u64>) -> ProgressBar {
     };
     bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
     bar
+}
+
+/// Writes small pictures into a folder, named by their rank; hits without one leave a gap.
+pub fn write_pictures<'a>(dir: &Path, pictures: impl Iterator<Item = Option<&'a [u8]>>) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let mut written = 0;
+    for (rank, jpeg) in (1..).zip(pictures).filter_map(|(rank, picture)| Some((rank, picture?))) {
+        let path = dir.join(format!("{rank:04}.jpg"));
+        std::fs::write(&path, jpeg).with_context(|| format!("cannot write {}", path.display()))?;
+        written += 1;
+    }
+    eprintln!("{} in {}, named by rank", count(written, "picture"), dir.display());
+    Ok(())
 }
 
 /// A number and what it counts, such as `1 record` and `2 records`.

@@ -2,10 +2,9 @@
 
 mod shown;
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use diptych_client::{Client, Found, Hit, Search, SearchStats};
 use diptych_core::{Lexical, QuerySource, Target, Term};
 use diptych_engine::{EngineOptions, IndexKind};
@@ -36,7 +35,7 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
         eprintln!("note: {note}");
     }
     if let Some(dir) = &args.thumbnails {
-        write_thumbnails(dir, &found.hits)?;
+        output::write_pictures(dir, found.hits.iter().map(|hit| hit.thumbnail.as_deref()))?;
     }
     if args.json {
         output::line(&serde_json::to_string_pretty(&as_json(&found, words))?)?;
@@ -214,18 +213,4 @@ fn stats_json(stats: &SearchStats) -> Value {
         "fetch_seconds": stats.fetch.as_secs_f64(),
         "notes": stats.notes,
     })
-}
-
-/// Writes the small pictures of hits into a folder, by their rank.
-fn write_thumbnails(dir: &Path, hits: &[Hit]) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let pictures = (1..).zip(hits).filter_map(|(rank, hit)| Some((rank, hit.thumbnail.as_ref()?)));
-    let mut written = 0;
-    for (rank, jpeg) in pictures {
-        let path = dir.join(format!("{rank:04}.jpg"));
-        std::fs::write(&path, jpeg).with_context(|| format!("cannot write {}", path.display()))?;
-        written += 1;
-    }
-    eprintln!("{} in {}, named by rank", output::count(written, "picture"), dir.display());
-    Ok(())
 }

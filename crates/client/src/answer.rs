@@ -277,7 +277,7 @@ impl Hit {
 }
 
 impl Part {
-    fn from_wire(part: wire::Part) -> Result<Self, Error> {
+    pub(crate) fn from_wire(part: wire::Part) -> Result<Self, Error> {
         use wire::part::Content;
         let at = part_ref_from_wire(part.r#ref.ok_or_else(|| Error::lacks("place of a part"))?)?;
         let content = match part.content {
@@ -298,7 +298,7 @@ impl Part {
 }
 
 impl SearchStats {
-    fn from_wire(stats: wire::SearchStats) -> Self {
+    pub(crate) fn from_wire(stats: wire::SearchStats) -> Self {
         Self {
             plan: plan_from_wire(stats.plan),
             ef: stats.ef,

@@ -10,6 +10,7 @@ use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_core::{CollectionName, RequestId};
 use diptych_proto::v1 as wire;
 use diptych_proto::v1::backup_service_client::BackupServiceClient;
+use diptych_proto::v1::case_service_client::CaseServiceClient;
 use diptych_proto::v1::collection_service_client::CollectionServiceClient;
 use diptych_proto::v1::operation_service_client::OperationServiceClient;
 use diptych_proto::v1::retrieval_service_client::RetrievalServiceClient;
@@ -155,6 +156,10 @@ impl Client {
             }
             false => client,
         }
+    }
+
+    pub(crate) fn cases_service(&self) -> CaseServiceClient<Link> {
+        CaseServiceClient::new(self.link.clone()).max_decoding_message_size(2 * IMAGE_BYTES_MAX)
     }
 
     /// The service of backups, exports and imports, whose streams are taken as they are on the wire.

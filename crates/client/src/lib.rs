@@ -7,6 +7,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod cases;
 mod client;
 mod collections;
 mod error;
@@ -21,6 +22,9 @@ mod search;
 pub use answer::{
     Collection, CollectionStats, Embeddings, Found, Hit, LexicalMatch, Part, PartContent, Receipt, Record,
     SearchStats, Stats, TextContent,
+};
+pub use cases::{
+    CaseMatch, Draft, DraftSentence, FindingStatus, Findings, SimilarCase, SimilarCases, SimilarTo,
 };
 pub use client::Client;
 pub use diptych_core::{

@@ -209,6 +209,14 @@ impl Filter {
         &self.0
     }
 
+    /// What meets this filter and another.
+    ///
+    /// # Errors
+    /// As [`Filter::new`], when both together are out of bounds.
+    pub fn and(&self, other: &Self) -> Result<Self, FilterError> {
+        Self::new(Condition::All(vec![self.0.clone(), other.0.clone()]))
+    }
+
     /// Whether a record with these attributes meets the filter.
     pub fn matches(&self, attributes: &Attributes) -> bool {
         matches(&self.0, attributes)

@@ -24,7 +24,9 @@ pub use encode::{Encode, EncodeError, HashEncoder, ModelId, PreparedImage, Prepa
 pub use facet::{Facet, FacetCounts, FacetValue};
 pub use filter::{Comparison, Condition, Filter, FilterError, FilterValue, Number};
 pub use part::{Chunking, Digest, ImagePart, Modality, Part, PartRef, PointId, TextPart};
-pub use query::{Effort, Fusion, Hit, Lexical, Plan, Query, QueryError, QuerySource, Shape, Target, Term};
+pub use query::{
+    Effort, Fusion, Hit, Lexical, Plan, Query, QueryError, QuerySource, SetQuery, Shape, Target, Term,
+};
 pub use record::{AttributeValue, Attributes, CollectionName, Key, NameError, Record, RecordError};
 pub use request::RequestId;
 pub use schema::{AttributeSchema, AttributeType, SchemaError};

@@ -37,6 +37,10 @@ pub const FILTER_DEPTH_MAX: usize = 16;
 pub const FILTER_VALUES_MAX: usize = 1_024;
 /// Most terms one query may have.
 pub const TERMS_MAX: usize = 32;
+/// Most images and texts that one search by a set may have.
+pub const SET_PARTS_MAX: usize = 256;
+/// Most neighbours of each of them that such a search looks at.
+pub const POOL_MAX: usize = 1_000;
 /// Largest small picture of an image that is kept, in bytes.
 pub const THUMBNAIL_BYTES_MAX: usize = 256 * 1024;
 /// Most labels that one classification chooses among.

@@ -1,11 +1,13 @@
 //! What is asked of a collection, and what it answers.
 
 mod error;
+mod set;
 
 use crate::limits::{EF_MAX, K_MAX, RANK_CONSTANT_MAX, TERMS_MAX, TEXT_BYTES_MAX, WEIGHT_MAX};
 use crate::{Facet, Filter, Key, Modality, PartRef};
 
 pub use error::QueryError;
+pub use set::SetQuery;
 
 /// What a search starts from.
 #[derive(Debug, Clone, PartialEq)]

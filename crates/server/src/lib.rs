@@ -9,6 +9,7 @@
 
 mod access;
 mod backup;
+mod cases;
 mod collections;
 mod connections;
 mod convert;
@@ -29,6 +30,7 @@ use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_engine::Engine;
 use diptych_proto::FILE_DESCRIPTOR_SET;
 use diptych_proto::v1::backup_service_server::BackupServiceServer;
+use diptych_proto::v1::case_service_server::CaseServiceServer;
 use diptych_proto::v1::collection_service_server::CollectionServiceServer;
 use diptych_proto::v1::operation_service_server::OperationServiceServer;
 use diptych_proto::v1::retrieval_service_server::RetrievalServiceServer;
@@ -110,6 +112,10 @@ pub async fn run(
     let shared = service::Retrieval::new(Arc::clone(&engine), options.requests_max);
     let collections = collections::Collections(shared.clone());
     let backups = backup::Backups(shared.clone());
+    let cases = CaseServiceServer::new(access::Scoped(cases::Cases(shared.clone())))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let retrieval = RetrievalServiceServer::new(access::Scoped(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -137,6 +143,7 @@ pub async fn run(
         .http2_max_header_list_size(16 * 1024)
         .layer(gate.layer(options.timeout))
         .add_service(retrieval)
+        .add_service(cases)
         .add_service(CollectionServiceServer::new(access::Scoped(collections.clone())))
         .add_service(OperationServiceServer::new(access::Scoped(collections)))
         .add_service(
@@ -170,11 +177,13 @@ pub async fn in_process(engine: Arc<Engine>) -> Result<Channel, Box<dyn std::err
     let retrieval = service::Retrieval::new(engine, ServerOptions::default().requests_max);
     let collections = collections::Collections(retrieval.clone());
     let backups = backup::Backups(retrieval.clone());
+    let cases = CaseServiceServer::new(cases::Cases(retrieval.clone()));
     let (client, server) = tokio::io::duplex(64 * 1024);
     let gate = access::Gate::open(&AccessOptions::default(), ([127, 0, 0, 1], 0).into())?;
     let served = Server::builder()
         .layer(gate.layer(Duration::MAX))
         .add_service(RetrievalServiceServer::new(retrieval).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(cases.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(CollectionServiceServer::new(collections.clone()))
         .add_service(OperationServiceServer::new(collections))
         .add_service(BackupServiceServer::new(backups).max_decoding_message_size(MESSAGE_BYTES_MAX))

@@ -1,7 +1,8 @@
 //! Why a query is refused.
 
 use crate::limits::{
-    EF_MAX, FACET_VALUES_MAX, FACETS_MAX, K_MAX, RANK_CONSTANT_MAX, TERMS_MAX, TEXT_BYTES_MAX, WEIGHT_MAX,
+    EF_MAX, FACET_VALUES_MAX, FACETS_MAX, K_MAX, POOL_MAX, RANK_CONSTANT_MAX, SET_PARTS_MAX, TERMS_MAX,
+    TEXT_BYTES_MAX, WEIGHT_MAX,
 };
 
 /// Why a query is refused before anything is encoded.
@@ -32,6 +33,21 @@ pub enum QueryError {
     #[error("the query has {found} terms; use at most {TERMS_MAX}")]
     Terms {
         /// What was given.
+        found: usize,
+    },
+    /// A set that is empty or too large.
+    #[error("the case has {found} images and sentences to look for; give 1 to {SET_PARTS_MAX}")]
+    SetParts {
+        /// What was given.
+        found: usize,
+    },
+    /// A vector in a set.
+    #[error("a case is looked for by images, texts and stored records; a vector does not say which it is")]
+    SetVector,
+    /// A pool out of range.
+    #[error("the pool is {found}; look at 1 to {POOL_MAX} neighbours of each part")]
+    Pool {
+        /// What was asked.
         found: usize,
     },
     /// A weight that says nothing.

@@ -95,6 +95,8 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
     ("/diptych.v1.RetrievalService/CountRecords", data(Role::Read)),
     ("/diptych.v1.RetrievalService/Embed", data(Role::Read)),
     ("/diptych.v1.RetrievalService/Stats", data(Role::Read)),
+    ("/diptych.v1.CaseService/FindSimilar", data(Role::Read)),
+    ("/diptych.v1.CaseService/Draft", data(Role::Read)),
     ("/diptych.v1.CollectionService/CreateCollection", data(Role::Admin)),
     ("/diptych.v1.CollectionService/ListCollections", data(Role::Read)),
     ("/diptych.v1.CollectionService/GetCollection", data(Role::Read)),

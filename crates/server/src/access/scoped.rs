@@ -6,6 +6,7 @@
 
 use diptych_proto::v1 as wire;
 use diptych_proto::v1::backup_service_server::BackupService;
+use diptych_proto::v1::case_service_server::CaseService;
 use diptych_proto::v1::collection_service_server::CollectionService;
 use diptych_proto::v1::operation_service_server::OperationService;
 use diptych_proto::v1::retrieval_service_server::RetrievalService;
@@ -36,6 +37,7 @@ macro_rules! names_collection {
 names_collection!(
     SearchRequest,
     ClassifyRequest,
+    FindSimilarRequest,
     GetRecordRequest,
     ListRecordsRequest,
     DeleteRecordRequest,
@@ -71,6 +73,12 @@ macro_rules! names_none {
 impl Names for wire::ReplayRequest {
     fn collection(&self) -> Option<&str> {
         replayed(self).map(|request| request.collection.as_str())
+    }
+}
+
+impl Names for wire::DraftRequest {
+    fn collection(&self) -> Option<&str> {
+        self.similar.as_ref().map(|similar| similar.collection.as_str())
     }
 }
 
@@ -206,6 +214,24 @@ impl<S: RetrievalService> RetrievalService for Scoped<S> {
         let mut response = through(request, async |request| self.0.stats(request).await, |_| 0).await?;
         response.get_mut().collections.retain(|collection| caller.sees(&collection.name));
         Ok(response)
+    }
+}
+
+#[tonic::async_trait]
+impl<S: CaseService> CaseService for Scoped<S> {
+    async fn find_similar(
+        &self,
+        request: Request<wire::FindSimilarRequest>,
+    ) -> Result<Response<wire::FindSimilarResponse>, Status> {
+        through(request, async |request| self.0.find_similar(request).await, |answer| answer.cases.len())
+            .await
+    }
+
+    async fn draft(
+        &self,
+        request: Request<wire::DraftRequest>,
+    ) -> Result<Response<wire::DraftResponse>, Status> {
+        through(request, async |request| self.0.draft(request).await, |answer| answer.keys.len()).await
     }
 }
 

@@ -2,6 +2,7 @@
 //! is in `diptych_proto::convert`.
 
 mod backup;
+mod cases;
 mod classify;
 mod collection;
 mod facet;
@@ -17,6 +18,7 @@ use tonic::Status;
 
 pub(crate) use backup::{exported_to_wire, import_from_wire};
 pub use backup::{vector_record_from_wire, vector_record_to_wire};
+pub(crate) use cases::{draft_from_wire, draft_to_wire, similar_from_wire, similar_to_wire};
 pub(crate) use classify::{ClassifyCall, classified_to_wire, classify_from_wire};
 pub(crate) use collection::{
     changed_to_wire, collection_to_wire, collection_token_from_wire, request_id_from_wire, update_from_wire,
