@@ -169,13 +169,16 @@ fn content(part: &Part) -> String {
     }
 }
 
+/// Findings in words. That nothing is found goes without saying where something is.
 fn said(findings: &Findings) -> String {
-    let one = |(name, status): (&String, &FindingStatus)| match status {
-        FindingStatus::Present => name.clone(),
-        FindingStatus::Absent => format!("no {name}"),
-        FindingStatus::Uncertain => format!("possibly {name}"),
+    let one = |(name, status): (&String, &FindingStatus)| match (name.as_str(), status) {
+        ("no_finding", FindingStatus::Present) => Some("nothing abnormal".to_owned()),
+        ("no_finding", _) => None,
+        (name, FindingStatus::Present) => Some(name.to_owned()),
+        (name, FindingStatus::Absent) => Some(format!("no {name}")),
+        (name, FindingStatus::Uncertain) => Some(format!("possibly {name}")),
     };
-    findings.iter().map(one).collect::<Vec<_>>().join(", ")
+    findings.iter().filter_map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn print_sentence(sentence: &DraftSentence) -> Result<()> {

@@ -18,7 +18,9 @@ use crate::{CaseError, SimilarCase, SimilarQuery, find_similar};
 /// Most sentences of a draft.
 pub const SENTENCES_MAX: usize = 100;
 /// Standard deviations by which a case has to be worse to count a third as much.
-const FALL: f64 = 1.0;
+const FALL: f64 = 2.0;
+/// Cases that have to agree on a sentence, where so many reports were read.
+const AGREEING_MIN: usize = 2;
 /// Words by which a sentence speaks of another examination than the one it would be put into.
 const COMPARING: [&str; 18] = [
     "ago",
@@ -185,8 +187,9 @@ fn of_cases(cases: &[SimilarCase], known: &Findings, options: &DraftOptions) -> 
             }
         }
     }
-    let mut groups: Vec<Group> =
-        groups.into_values().filter(|group| group.support >= options.min_support).collect();
+    let least = AGREEING_MIN.min(reports.iter().flatten().count());
+    let agreed = |group: &Group| group.support >= options.min_support && group.cases.len() >= least;
+    let mut groups: Vec<Group> = groups.into_values().filter(agreed).collect();
     groups.sort_by(|a, b| {
         b.support
             .total_cmp(&a.support)

@@ -13,7 +13,7 @@ use crate::question::{Question, report_of};
 use crate::{Case, CaseError, Contrast, PATIENT_ID, STUDY_DATE, finding};
 
 /// How many standard deviations a case sinks when every finding contradicts, unless told otherwise.
-pub const FINDINGS_WEIGHT: f64 = 4.0;
+pub const FINDINGS_WEIGHT: f64 = 2.0;
 /// The largest weight of findings.
 const WEIGHT_MAX: f64 = 1_000.0;
 /// Neighbours of each image and sentence that are looked at, at least.

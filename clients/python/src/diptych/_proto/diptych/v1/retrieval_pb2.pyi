@@ -147,6 +147,30 @@ WRITE_MODE_INSERT: WriteMode.ValueType  # 2
 """Refuse with ALREADY_EXISTS unless the content is the same."""
 Global___WriteMode: _TypeAlias = WriteMode  # noqa: Y015
 
+class _TextChunking:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TextChunkingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextChunking.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEXT_CHUNKING_UNSPECIFIED: _TextChunking.ValueType  # 0
+    """As TEXT_CHUNKING_CONTEXT."""
+    TEXT_CHUNKING_CONTEXT: _TextChunking.ValueType  # 1
+    """Into as few pieces as the model's context allows: one, mostly."""
+    TEXT_CHUNKING_SENTENCES: _TextChunking.ValueType  # 2
+    """Into its sentences, so that a search finds the one that says what was asked."""
+
+class TextChunking(_TextChunking, metaclass=_TextChunkingEnumTypeWrapper):
+    """How a text is divided into the pieces that are searched."""
+
+TEXT_CHUNKING_UNSPECIFIED: TextChunking.ValueType  # 0
+"""As TEXT_CHUNKING_CONTEXT."""
+TEXT_CHUNKING_CONTEXT: TextChunking.ValueType  # 1
+"""Into as few pieces as the model's context allows: one, mostly."""
+TEXT_CHUNKING_SENTENCES: TextChunking.ValueType  # 2
+"""Into its sentences, so that a search finds the one that says what was asked."""
+Global___TextChunking: _TypeAlias = TextChunking  # noqa: Y015
+
 class _WriteOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1803,6 +1827,7 @@ class IngestRequest(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CHUNKING_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection, created when absent; "default" when empty."""
     key: _builtins.str
@@ -1813,6 +1838,8 @@ class IngestRequest(_message.Message):
     """Repeated with the same id, the request is done once and answered as it was then: see "Repeated requests" in
     docs/collections.md. At most 128 bytes; empty for none.
     """
+    chunking: Global___TextChunking.ValueType
+    """How its texts are divided."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageInput]:
         """Its images."""
@@ -1835,10 +1862,11 @@ class IngestRequest(_message.Message):
         attributes: _abc.Mapping[_builtins.str, Global___AttributeValue] | None = ...,
         mode: Global___WriteMode.ValueType = ...,
         request_id: _builtins.str = ...,
+        chunking: Global___TextChunking.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "collection", b"collection", "images", b"images", "key", b"key", "mode", b"mode", "request_id", b"request_id", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "chunking", b"chunking", "collection", b"collection", "images", b"images", "key", b"key", "mode", b"mode", "request_id", b"request_id", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
