@@ -28,6 +28,7 @@ mod queries;
 mod real_data;
 mod recall;
 mod records;
+mod similar;
 mod support;
 mod training;
 mod wire;

@@ -5,6 +5,7 @@ Owns the names that users import. Deliberately absent: everything else, which li
 
 from ._aio import AsyncClient
 from ._attributes import AttributeInput, AttributeValue
+from ._cases import CaseMatch, CaseOptions, Draft, DraftSentence, FindingStatus, Patients, SimilarCase
 from ._client import Client
 from ._collections import AttributeType, Collection, Count, Deletion, Operation
 from ._errors import (
@@ -56,6 +57,8 @@ __all__ = [
     "AttributeType",
     "AttributeValue",
     "Cancelled",
+    "CaseMatch",
+    "CaseOptions",
     "Classification",
     "Client",
     "Collection",
@@ -66,12 +69,15 @@ __all__ = [
     "DeadlineExceeded",
     "Deletion",
     "DiptychError",
+    "Draft",
+    "DraftSentence",
     "Embeddings",
     "F",
     "FacetCounts",
     "FacetLike",
     "FacetValue",
     "FailedPrecondition",
+    "FindingStatus",
     "Fusion",
     "Hit",
     "ImagePart",
@@ -87,6 +93,7 @@ __all__ = [
     "Operation",
     "Part",
     "PartRef",
+    "Patients",
     "PermissionDenied",
     "Query",
     "QueryLike",
@@ -101,6 +108,7 @@ __all__ = [
     "SearchOptions",
     "SearchResult",
     "SearchStats",
+    "SimilarCase",
     "Source",
     "Stats",
     "Term",

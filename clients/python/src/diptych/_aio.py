@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from . import _collections, _errors, _labels, _requests, _results, _stream
+from . import _cases, _collections, _errors, _labels, _requests, _results, _stream
 from ._attributes import AttributeInput
+from ._cases import CaseOptions, Draft, SimilarCase
 from ._collections import AttributeType, Collection, Count, Deletion, Operation
 from ._connection import Pem, connection, open_async_channel, open_channel
 from ._errors import DiptychError, from_rpc
@@ -29,6 +30,7 @@ from ._proto.diptych.client.v1 import standard_pb2 as standard
 from ._proto.diptych.v1 import collections_pb2 as cpb
 from ._proto.diptych.v1 import operations_pb2 as opb
 from ._proto.diptych.v1 import retrieval_pb2 as pb
+from ._proto.diptych.v1.cases_pb2_grpc import CaseServiceStub
 from ._proto.diptych.v1.collections_pb2_grpc import CollectionServiceStub
 from ._proto.diptych.v1.operations_pb2_grpc import OperationServiceStub
 from ._proto.diptych.v1.retrieval_pb2_grpc import RetrievalServiceStub
@@ -71,6 +73,7 @@ class AsyncClient:
         self._stream_channel: grpc.Channel | None = None
         self._metadata = to.metadata
         self._stub = RetrievalServiceStub(self._channel)
+        self._cases_stub = CaseServiceStub(self._channel)
         self._collections_stub = CollectionServiceStub(self._channel)
         self._operations_stub = OperationServiceStub(self._channel)
         self._check = self._channel.unary_unary(
@@ -176,6 +179,33 @@ class AsyncClient:
             collection or self._collection, image, text, key, vector, labels, templates, k
         )
         return _labels.classification(await self._call(self._stub.Classify, request, timeout))
+
+    async def similar(
+        self,
+        *,
+        collection: str | None = None,
+        timeout: float | None = None,
+        **case: Unpack[CaseOptions],
+    ) -> tuple[SimilarCase, ...]:
+        """Finds the cases most like a case, by images, sentences and findings together; see CaseOptions."""
+        request = _cases.similar_request(collection or self._collection, case)
+        return _cases.similar_cases(await self._call(self._cases_stub.FindSimilar, request, timeout))
+
+    async def draft(
+        self,
+        *,
+        sentences: int | None = None,
+        min_support: float | None = None,
+        collection: str | None = None,
+        timeout: float | None = None,
+        **case: Unpack[CaseOptions],
+    ) -> Draft:
+        """Drafts a report of at most so many sentences on which the reports of `k` similar cases agree.
+
+        Each has at least the share `min_support` of them behind it. Retrieved text, not a diagnosis.
+        """
+        request = _cases.draft_request(collection or self._collection, case, sentences, min_support)
+        return _cases.draft(await self._call(self._cases_stub.Draft, request, timeout))
 
     def ingest(
         self,

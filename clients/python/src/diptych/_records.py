@@ -28,6 +28,8 @@ class Item:
     images: Sequence[ImageSource] = ()
     texts: Sequence[str] = ()
     attributes: Mapping[str, AttributeInput] = field(default_factory=dict)
+    sentences: bool = False
+    """Whether texts are searched sentence by sentence; else they are divided only where the model's context ends."""
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
@@ -47,6 +49,7 @@ class Item:
             texts=self.texts,
             attributes={name: to_wire(value) for name, value in self.attributes.items()},
             mode=write_mode(mode),
+            chunking=pb.TEXT_CHUNKING_SENTENCES if self.sentences else pb.TEXT_CHUNKING_CONTEXT,
         )
 
 

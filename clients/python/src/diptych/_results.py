@@ -325,7 +325,7 @@ def replay(response: pb.ReplayResponse) -> Replay:
 
 def record(message: pb.Record) -> Record:
     """A stored record."""
-    parts = tuple(map(_part, message.parts))
+    parts = tuple(map(part_of, message.parts))
     return Record(key=message.key, parts=parts, attributes=from_wire(message.attributes), seq=message.seq)
 
 
@@ -375,7 +375,7 @@ def stats(response: pb.StatsResponse) -> Stats:
 
 
 def _hit(hit: pb.Hit) -> Hit:
-    part = _part(hit.part) if hit.HasField("part") else None
+    part = part_of(hit.part) if hit.HasField("part") else None
     return Hit(
         key=hit.key,
         score=hit.score,
@@ -385,12 +385,13 @@ def _hit(hit: pb.Hit) -> Hit:
         attributes=from_wire(hit.attributes),
         term_scores=tuple(hit.term_scores),
         lexical_score=hit.lexical_score if hit.HasField("lexical_score") else None,
-        lexical_part=_part(hit.lexical_part) if hit.HasField("lexical_part") else None,
+        lexical_part=part_of(hit.lexical_part) if hit.HasField("lexical_part") else None,
         thumbnail=hit.thumbnail or None,
     )
 
 
-def _part(part: pb.Part) -> Part:
+def part_of(part: pb.Part) -> Part:
+    """A part as the wire has it."""
     modality: Modality = "text" if part.ref.modality == pb.MODALITY_TEXT else "image"
     ref = PartRef(modality, part.ref.ordinal, part.ref.chunk if part.ref.HasField("chunk") else None)
     content: ImagePart | TextPart
