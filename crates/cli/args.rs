@@ -46,6 +46,9 @@ const RELEVANCE_HELP: &str = "\
     Parts of stored records are searched for the other parts of their records, with their own record \
     among the answers and once more without it. Half of these questions fit a curve from the cosine \
     to the share of matches; the error is the mean distance of promise and truth on the others.";
+const FINDINGS_HELP: &str = "\
+    Rules over a list of phrases, written for English reports of chest radiographs: they say what a \
+    report says, not what a picture shows, and are no diagnosis. docs/radiology.md has them all.";
 const CLASSIFY_HELP: &str = "\
     Each label becomes one embedding, the mean of those of its prompts, and each image is compared \
     with all of them. With --truth, prints how well that works instead of what it says.";
@@ -82,6 +85,8 @@ pub enum Command {
     Tune(TuneArgs),
     /// Measure how well a model finds images by texts and texts by images, on pairs
     Eval(EvalArgs),
+    /// Show the sections of a report and the findings in it, present, absent or uncertain
+    Findings(FindingsArgs),
     /// Classify images by labels in words, or measure how well a model does so
     Classify(ClassifyArgs),
     /// Learn what the scores of a collection mean, and show how far that can be trusted
@@ -438,9 +443,19 @@ impl MeasureArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Pairs, one JSON object per line, as for ingest
-    #[arg(long, value_name = "FILE.jsonl")]
+    /// Pairs, one JSON object per line, as for ingest; with --protocol, what that protocol reads
+    #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
+    /// A published protocol, or ours for studies, instead of pairs
+    #[arg(long, value_enum, conflicts_with = "labels")]
+    pub protocol: Option<Protocol>,
+    /// Folder that the paths of images in the files of 5x200, 8x200 and rocov2 start from [default: that of
+    /// the files]
+    #[arg(long, requires = "protocol", value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Attribute whose equal values make records one study, with --protocol study [default: each record is one]
+    #[arg(long, requires = "protocol", value_name = "ATTRIBUTE")]
+    pub study_by: Option<String>,
     /// Attribute with the labels of each record, for nDCG and label precision [default: labels, where
     /// every record has them]
     #[arg(long, value_name = "ATTRIBUTE")]
@@ -453,6 +468,40 @@ pub struct EvalArgs {
     /// Write a page with plots and examples, complete in one file
     #[arg(long, value_name = "OUT.html")]
     pub report: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Protocols of evaluation beside pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// chexpert_5x200.csv of GLoRIA: reports of the same of five categories for images, and images for reports
+    #[value(name = "5x200")]
+    FiveBy200,
+    /// The folder CheXpert 8x200 of ConVIRT: images of the same of eight categories for texts, and for images
+    #[value(name = "8x200")]
+    EightBy200,
+    /// Studies, one JSON object per line: studies of other patients with the same findings
+    Study,
+    /// Captions of ROCOv2, ID and Caption as CSV beside its images: the image of a caption and back
+    Rocov2,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = FINDINGS_HELP)]
+#[command(group = clap::ArgGroup::new("input").required(true))]
+pub struct FindingsArgs {
+    /// A file with one report; - reads standard input
+    #[arg(group = "input", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A report, a sentence or a query
+    #[arg(long, group = "input", value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Measure on labelled texts: lines such as {"text": "No effusion.", "absent": ["effusion"]}, with "present",
+    /// "absent" and "uncertain"
+    #[arg(long, group = "input", value_name = "LABELS.jsonl")]
+    pub labels: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 mod json;
 mod page;
 mod plots;
+mod protocol;
 mod table;
 mod thumbnail;
 
@@ -15,7 +16,7 @@ use diptych_encoder::DualEncoder;
 use diptych_eval::{Bootstrap, Options, Report, evaluate};
 use diptych_ingest::Item;
 
-use crate::args::EvalArgs;
+use crate::args::{EvalArgs, Protocol};
 use crate::embed::{embed_images, embed_texts};
 use crate::pairs::{self, Numbers};
 use crate::{local, output};
@@ -27,6 +28,9 @@ pub use table::{align, interval, number};
 const LABELS_DEFAULT: &str = "labels";
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {
+    if !matches!(args.protocol, None | Some(Protocol::Rocov2)) {
+        return protocol::run(args);
+    }
     let encoder = local::load_model(&args.model.dir, args.model.precision)?;
     let corpus = Corpus::read(args)?;
     let images = embed_images(&encoder, &corpus.images)?;
@@ -76,7 +80,10 @@ struct Corpus {
 
 impl Corpus {
     fn read(args: &EvalArgs) -> Result<Self> {
-        let items = pairs::read(&args.pairs)?;
+        let items = match args.protocol {
+            Some(Protocol::Rocov2) => protocol::rocov2(&args.pairs, args.images.as_deref())?,
+            _ => pairs::read(&args.pairs)?,
+        };
         let groups = pairs::groups(&items, args.measure.group_by.as_deref())?;
         let labels = labels(&items, args.labels.as_deref())?;
         let (mut images, mut image_records) = (Vec::new(), Vec::new());

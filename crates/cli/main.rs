@@ -15,6 +15,7 @@ mod embed;
 mod eval;
 mod export;
 mod facets;
+mod findings;
 mod health;
 mod hub;
 mod import;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Tune(args) => train::run_tune(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Findings(args) => findings::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Relevance(args) => relevance::run(&args),
         Command::Stats(args) => stats::run(&args),

@@ -119,12 +119,12 @@ pub(crate) fn report(rows: &[(u32, LabelRow)], bootstrap: &Bootstrap) -> Option<
 }
 
 /// Discounted cumulative gain of items in rank order.
-fn dcg(gains: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn dcg(gains: impl Iterator<Item = f64>) -> f64 {
     gains.zip(2..).map(|(gain, place)| gain / f64::from(place).log2()).sum()
 }
 
 /// Size of the intersection over size of the union of two sorted sets; 1 for two empty ones.
-fn jaccard(a: &[u32], b: &[u32]) -> f64 {
+pub(crate) fn jaccard(a: &[u32], b: &[u32]) -> f64 {
     let shared = a.iter().filter(|label| b.binary_search(label).is_ok()).count();
     let union = a.len() + b.len() - shared;
     if union == 0 { 1.0 } else { shared as f64 / union as f64 }

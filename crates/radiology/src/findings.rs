@@ -5,6 +5,7 @@
 //! reports of chest radiographs.
 //! Deliberately absent: sections (see `report`), severity, place and change over time.
 
+mod anatomy;
 mod lexicon;
 mod scope;
 #[cfg(test)]

@@ -9,7 +9,7 @@
 
 use super::Observation::{self, *};
 use super::Status::{self, *};
-use super::lexicon::{Anatomy, LUNG, Lexeme, Meaning, Quality, Trigger, lexemes};
+use super::lexicon::{Lexeme, Meaning, Quality, Trigger, lexemes};
 use super::words::{Token, pieces};
 
 /// What a sentence says of some observations.
@@ -28,30 +28,30 @@ pub(super) fn statements(sentence: &str) -> Vec<Statement> {
 
 /// A finding that is named, before it is known whether it is there.
 #[derive(Debug, Clone, Copy)]
-struct Mention {
-    meaning: Said,
+pub(super) struct Mention {
+    pub meaning: Said,
     /// Tokens that name it; triggers stand outside of them.
-    start: usize,
-    end: usize,
+    pub start: usize,
+    pub end: usize,
     /// Where triggers before it may begin.
-    floor: usize,
+    pub floor: usize,
 }
 
 /// What a mention says when nothing is said of it, and when it is denied.
 #[derive(Debug, Clone, Copy)]
-struct Said {
-    plain: Option<Statement>,
-    denied: Option<Statement>,
+pub(super) struct Said {
+    pub plain: Option<Statement>,
+    pub denied: Option<Statement>,
     /// Whether doubt about it is worth telling.
-    doubted: Option<Statement>,
+    pub doubted: Option<Statement>,
 }
 
-fn statement(observations: &'static [Observation], status: Status) -> Option<Statement> {
+pub(super) fn statement(observations: &'static [Observation], status: Status) -> Option<Statement> {
     Some(Statement { observations, status, blanket: false })
 }
 
 impl Said {
-    fn of(observations: &'static [Observation], status: Status) -> Self {
+    pub fn of(observations: &'static [Observation], status: Status) -> Self {
         let absent = matches!(status, Absent);
         Self {
             plain: statement(observations, status),
@@ -128,11 +128,11 @@ impl<'a> Piece<'a> {
 }
 
 /// A part of a sentence that no trigger reaches out of.
-struct Clause<'a> {
-    tokens: &'a [Token],
-    lexemes: &'a [Lexeme],
-    start: usize,
-    end: usize,
+pub(super) struct Clause<'a> {
+    pub tokens: &'a [Token],
+    pub lexemes: &'a [Lexeme],
+    pub start: usize,
+    pub end: usize,
 }
 
 impl Clause<'_> {
@@ -161,7 +161,7 @@ impl Clause<'_> {
             .any(|t| matches!(t.word(), "one" | "ones" | "it" | "this" | "these" | "component"))
     }
 
-    fn word(&self, at: usize) -> &str {
+    pub fn word(&self, at: usize) -> &str {
         if at < self.end { self.tokens[at].word() } else { "" }
     }
 
@@ -181,127 +181,6 @@ impl Clause<'_> {
             Some(Mention { meaning, start: lexeme.start, end: lexeme.end, floor: self.start })
         });
         each.collect()
-    }
-
-    /// Findings that a quality of anatomy amounts to: "the heart is enlarged".
-    fn described(&self) -> Vec<Mention> {
-        let mut mentions = Vec::new();
-        for (n, lexeme) in self.lexemes.iter().enumerate() {
-            let quality = match lexeme.meaning {
-                Meaning::Quality(quality) => quality,
-                Meaning::ClearOf => Quality::Clear,
-                _ => continue,
-            };
-            let before = self.subjects(n);
-            let after = self.qualified(n);
-            let predicate = self.is_predicate(n);
-            let (subjects, floor) = match (before, after) {
-                (before, _) if predicate && !before.is_empty() => (before, true),
-                (_, after) if !after.is_empty() => (after, false),
-                (before, _) => (before, true),
-            };
-            // What is said of the subject itself does not fall under what was said before it.
-            let floor =
-                if floor { subjects.iter().map(|s| s.start).min().unwrap_or(self.start) } else { self.start };
-            for subject in &subjects {
-                let Meaning::Anatomy(anatomy) = subject.meaning else { continue };
-                if let Some(meaning) = combine(anatomy, quality) {
-                    mentions.push(Mention { meaning, start: lexeme.start, end: lexeme.end, floor });
-                }
-            }
-            if subjects.is_empty() && self.stands_alone(lexeme) {
-                let meaning = Said { plain: statement(&[NoFinding], Present), denied: None, doubted: None };
-                mentions.push(Mention { meaning, start: lexeme.start, end: lexeme.end, floor: self.start });
-            }
-        }
-        mentions
-    }
-
-    /// "Normal." and nothing else.
-    fn stands_alone(&self, lexeme: &Lexeme) -> bool {
-        matches!(lexeme.meaning, Meaning::Quality(Quality::Normal | Quality::Negative))
-            && self.lexemes.len() == 1
-            && self.end - self.start <= 2
-    }
-
-    /// Whether a verb or a colon stands between the anatomy before a quality and the quality.
-    fn is_predicate(&self, n: usize) -> bool {
-        let lexeme = &self.lexemes[n];
-        let from = self.lexemes[..n]
-            .iter()
-            .rev()
-            .find(|l| matches!(l.meaning, Meaning::Anatomy(_)))
-            .map_or(self.start, |l| l.end);
-        let links = |token: &Token| match token {
-            Token::Colon => true,
-            token => matches!(
-                token.word(),
-                "is" | "are"
-                    | "was"
-                    | "were"
-                    | "appears"
-                    | "appear"
-                    | "remain"
-                    | "remains"
-                    | "within"
-                    | "demonstrates"
-                    | "has"
-                    | "have"
-                    | "look"
-                    | "looks"
-                    | "seem"
-                    | "seems"
-            ),
-        };
-        lexeme.start.saturating_sub(from) <= REACH && self.tokens[from..lexeme.start].iter().any(links)
-            || matches!(self.word(lexeme.start), "within")
-    }
-
-    /// The anatomy before a quality that it is said of: the nearest, and what is listed with it.
-    fn subjects(&self, n: usize) -> Vec<Lexeme> {
-        let mut subjects: Vec<Lexeme> = Vec::new();
-        let mut next = self.lexemes[n].start;
-        for lexeme in self.lexemes[..n].iter().rev() {
-            let gap = &self.tokens[lexeme.end..next];
-            let near = if subjects.is_empty() {
-                gap.len() <= REACH && !gap.contains(&Token::Comma)
-            } else {
-                is_list(gap)
-            };
-            match lexeme.meaning {
-                Meaning::Anatomy(_) if near => {
-                    subjects.push(*lexeme);
-                    next = lexeme.start;
-                }
-                // "The heart is not enlarged", "heart size remains normal".
-                Meaning::Trigger(_) | Meaning::Quality(Quality::Borderline)
-                    if subjects.is_empty() && near => {}
-                _ => break,
-            }
-        }
-        subjects
-    }
-
-    /// The anatomy behind a quality that it is said of: "normal heart size and mediastinal contours".
-    fn qualified(&self, n: usize) -> Vec<Lexeme> {
-        let mut subjects: Vec<Lexeme> = Vec::new();
-        let mut last = self.lexemes[n].end;
-        for lexeme in &self.lexemes[n + 1..] {
-            let gap = &self.tokens[last..lexeme.start];
-            let near = if subjects.is_empty() {
-                gap.len() <= 3 && !gap.contains(&Token::Comma)
-            } else {
-                is_list(gap) && !gap.contains(&Token::Comma)
-            };
-            match lexeme.meaning {
-                Meaning::Anatomy(_) if near => {
-                    subjects.push(*lexeme);
-                    last = lexeme.end;
-                }
-                _ => break,
-            }
-        }
-        subjects
     }
 
     /// Triggers that reach forward, with the end of their reach, in order.
@@ -385,6 +264,15 @@ impl Clause<'_> {
                 Trigger::NegationNear => {
                     Some(Scope { trigger: Trigger::NegationAfter, at, start: at.saturating_sub(2), end: at })
                 }
+                // "Pneumothorax: no."
+                Trigger::NegationBefore if lexeme.end == self.end && at > self.start => {
+                    (self.tokens[at - 1] == Token::Colon).then_some(Scope {
+                        trigger: Trigger::NegationAfter,
+                        at,
+                        start: self.reach_back(at),
+                        end: at,
+                    })
+                }
                 Trigger::NegationAfter | Trigger::UncertainAfter => {
                     let start = self.reach_back(at);
                     let before = mentions.iter().any(|m| m.start >= start && m.end <= at);
@@ -408,6 +296,8 @@ impl Clause<'_> {
     /// Where the reach of a trigger behind findings begins: past a list, but not past a comma without one.
     fn reach_back(&self, at: usize) -> usize {
         let mut list = false;
+        // "Trace effusion, if any": a comma right before the trigger parts nothing.
+        let at = if at > self.start && self.tokens[at - 1] == Token::Comma { at - 1 } else { at };
         for place in (self.start..at).rev() {
             let affirmed = self.lexemes.iter().any(|l| {
                 l.end == place + 1
@@ -439,8 +329,10 @@ impl Clause<'_> {
                 things.iter().filter(|t| t.1 <= lexeme.start && lexeme.start - t.1 <= 4).max_by_key(|t| t.1);
             let after =
                 things.iter().filter(|t| t.0 >= lexeme.end && t.0 - lexeme.end <= 5).min_by_key(|t| t.0);
-            if let (Some(before), Some(after)) = (before, after) {
-                offered.extend([before.0, after.0]);
+            // "Or" is between any two words; "versus" is not.
+            let versus = self.word(lexeme.start) != "or" && self.word(lexeme.start) != "and";
+            if versus || before.is_some() && after.is_some() {
+                offered.extend(before.into_iter().chain(after).map(|thing| thing.0));
             }
         }
         offered
@@ -490,9 +382,6 @@ impl Clause<'_> {
         parted && !listed && affirmed
     }
 }
-
-/// Most tokens between anatomy and what is said of it.
-const REACH: usize = 6;
 
 /// Words that begin a statement after a comma or an "and", and do not go on with a denial.
 const NEW: [&str; 40] = [
@@ -551,57 +440,11 @@ const SEEN: [&str; 9] = [
     "detected",
 ];
 
-/// Whether nothing but a comma and "and" stands between the members of a list.
-fn is_list(gap: &[Token]) -> bool {
-    gap.len() <= 4
-        && gap.iter().all(|token| {
-            *token == Token::Comma
-                || matches!(
-                    token.word(),
-                    "and" | "the" | "or" | "both" | "visualized" | "mediastinal" | "size"
-                )
-        })
-}
-
 /// An observation as a list of its own.
 fn only(observation: Observation) -> &'static [Observation] {
     match observation {
         Fracture => &[Fracture],
+        Edema => &[Edema],
         _ => &[NoFinding],
-    }
-}
-
-/// What a quality of anatomy amounts to.
-fn combine(anatomy: Anatomy, quality: Quality) -> Option<Said> {
-    use Anatomy::*;
-    use Quality::*;
-    let said = |observations, status| Some(Said::of(observations, status));
-    match (anatomy, quality) {
-        (Heart, Enlarged) => said(&[Cardiomegaly], Present),
-        (Heart, Borderline) => said(&[Cardiomegaly], Uncertain),
-        (Heart, Normal) => said(&[Cardiomegaly], Absent),
-        (Mediastinum, Enlarged) => said(&[EnlargedCardiomediastinum], Present),
-        (Mediastinum, Borderline) => said(&[EnlargedCardiomediastinum], Uncertain),
-        (Mediastinum, Normal | Clear) => said(&[EnlargedCardiomediastinum], Absent),
-        (Silhouette, Enlarged) => said(&[EnlargedCardiomediastinum], Present),
-        (Silhouette, Borderline) => said(&[Cardiomegaly, EnlargedCardiomediastinum], Uncertain),
-        (Silhouette, Normal) => said(&[Cardiomegaly, EnlargedCardiomediastinum], Absent),
-        (Lungs, Clear | Normal) => {
-            let clear = Statement { observations: LUNG, status: Absent, blanket: true };
-            Some(Said { plain: Some(clear), denied: None, doubted: None })
-        }
-        (Vessels, Normal) => said(&[Edema], Absent),
-        (Vessels, Congested) => said(&[Edema], Present),
-        (Vessels, Enlarged) => said(&[Edema], Uncertain),
-        (Markings, Enlarged | Abnormal | Thickened) => said(&[Opacity], Present),
-        (Angles, Clear | Normal | Intact) => said(&[Effusion], Absent),
-        (Angles, Blunted) => said(&[Effusion], Uncertain),
-        (Pleura, Clear | Normal) => said(&[Effusion, Pneumothorax], Absent),
-        (Pleura, Thickened) => said(&[PleuralOther], Present),
-        (Bones, Normal | Intact) => said(&[Fracture], Absent),
-        (Study, Normal | Clear | Negative) => {
-            Some(Said { plain: statement(&[NoFinding], Present), denied: None, doubted: None })
-        }
-        _ => None,
     }
 }
