@@ -13,6 +13,7 @@ mod client;
 mod collections;
 mod config;
 mod crash;
+mod deidentification;
 mod evaluation;
 mod export;
 mod filters;

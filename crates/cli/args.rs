@@ -15,6 +15,7 @@ use crate::backup_args::{BackupArgs, ExportArgs, ImportArgs, RestoreArgs};
 use crate::case_args::{DraftArgs, SimilarArgs};
 use crate::completions::{CompletionsArgs, ManArgs};
 use crate::config::{ConfigCommand, ServeArgs};
+use crate::dicom::DicomCommand;
 use crate::health::HealthArgs;
 use crate::operation::OperationCommand;
 use crate::record_args::{CollectionCommand, RecordCommand};
@@ -77,6 +78,9 @@ pub enum Command {
     Index(IndexArgs),
     /// Write the embeddings of images and texts to a safetensors file
     Embed(EmbedArgs),
+    /// De-identify DICOM files
+    #[command(subcommand)]
+    Dicom(DicomCommand),
     /// Generate synthetic chest radiographs with reports and labels
     Phantom(PhantomArgs),
     /// Train a dual encoder on pairs, from scratch or on pre-trained towers, as a recipe says
@@ -334,17 +338,33 @@ pub struct EmbedArgs {
     pub out: PathBuf,
 }
 
+/// What phantoms are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PhantomFormat {
+    Png,
+    Dicom,
+}
+
 #[derive(Debug, clap::Args)]
 pub struct PhantomArgs {
-    /// Cases to generate
+    /// Cases to generate; of an archive, studies
     #[arg(long, value_name = "N")]
     pub cases: u64,
     /// Seed; the same seed gives the same cases
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
-    /// Directory to write: images/*.png and cases.jsonl
+    /// Directory to write: images/*.png and cases.jsonl; with --format dicom archive/, cases.jsonl and
+    /// canaries.jsonl
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// png: one picture and report each. dicom: a hospital's archive, with several studies a patient,
+    /// several views a study, several transfer syntaxes, reports as DICOM and as text, names and numbers
+    #[arg(long, default_value = "png", value_name = "png|dicom")]
+    pub format: PhantomFormat,
+    /// With --format dicom: identifying strings that occur nowhere else, to be looked for behind a
+    /// de-identification [default: 3 a study]
+    #[arg(long, value_name = "N")]
+    pub canaries: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -11,6 +11,7 @@ mod classify;
 mod collection;
 mod completions;
 mod config;
+mod dicom;
 mod embed;
 mod eval;
 mod export;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         Command::Draft(args) => similar::run_draft(&args),
         Command::Index(args) => index::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Dicom(command) => dicom::run(&command),
         Command::Phantom(args) => phantom::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Tune(args) => train::run_tune(&args),

@@ -12,6 +12,10 @@ pub(crate) enum Purpose {
     Anatomy = 1,
     Findings = 2,
     Words = 3,
+    Patient = 4,
+    Course = 5,
+    Study = 6,
+    Names = 7,
 }
 
 /// A stream of draws.

@@ -370,7 +370,7 @@ fn draw_nodule(draw: &mut Draw, side: Option<Side>) -> Finding {
 
 /// Whether both can be seen in one picture. One of a kind is enough, and nothing may lie where
 /// another finding has left no lung to see it in.
-fn compatible(a: &Finding, b: &Finding) -> bool {
+pub(crate) fn compatible(a: &Finding, b: &Finding) -> bool {
     a.kind() != b.kind() && !hides(a, b) && !hides(b, a)
 }
 

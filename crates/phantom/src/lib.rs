@@ -8,6 +8,7 @@
 //! Deliberately absent: models, stores, and any claim of clinical realism. Phantoms prove behaviour.
 
 mod anatomy;
+mod dicom;
 mod draw;
 mod finding;
 mod render;
@@ -20,6 +21,7 @@ mod write;
 use image::GrayImage;
 
 pub use anatomy::{Anatomy, Sex, Trait, View};
+pub use dicom::{ArchiveOptions, ArchiveSummary, CanaryLine, StudyLine, write_archive};
 pub use finding::{Amount, Density, Finding, Line, Severity, Side, Sides, Sign, Size, Zone};
 pub use render::{SIZE_MAX, SIZE_MIN, render};
 pub use write::{CaseLine, CaseLineAttributes, PhantomError, Summary, write};

@@ -77,6 +77,18 @@ pub enum PhantomError {
         /// Cases asked for.
         cases: u64,
     },
+    /// More canaries than there are places for.
+    #[error(
+        "{canaries} canaries do not fit into {studies} studies; ask for at most {most}, or for more studies"
+    )]
+    Canaries {
+        /// Canaries asked for.
+        canaries: u64,
+        /// Studies asked for.
+        studies: u64,
+        /// What fits.
+        most: u64,
+    },
     /// The folder holds something that this program has not written.
     #[error("{dir} already holds '{entry}', which is no part of a phantom set; give an empty or new folder")]
     Occupied {
@@ -218,7 +230,7 @@ fn is_picture(name: &str) -> bool {
     digits.is_some_and(|d| d.len() >= 6 && d.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn io_error(path: &Path, source: io::Error) -> PhantomError {
+pub(crate) fn io_error(path: &Path, source: io::Error) -> PhantomError {
     PhantomError::Io { path: path.to_owned(), source }
 }
 
