@@ -284,7 +284,7 @@ fn patients_are_kept_together_on_real_radiographs() {
     let report = eval_json(dir.path(), &more);
     assert_eq!(
         (report["records"].as_u64(), report["text_to_image"]["groups"].as_u64()),
-        (Some(325), Some(176))
+        (Some(268), Some(176))
     );
     for direction in DIRECTIONS {
         let range = &report["control"][direction]["range"]["recall@10"];

@@ -17,6 +17,7 @@ use crate::completions::{CompletionsArgs, ManArgs};
 use crate::config::{ConfigCommand, ServeArgs};
 use crate::dicom::DicomCommand;
 use crate::health::HealthArgs;
+use crate::ingest_args::IngestArgs;
 use crate::operation::OperationCommand;
 use crate::record_args::{CollectionCommand, RecordCommand};
 pub use keys::{CreateKeyArgs, KeysCommand, ListKeysArgs, RevokeKeyArgs};
@@ -66,8 +67,8 @@ pub struct Args {
 pub enum Command {
     /// Serve a data directory over gRPC
     Serve(ServeArgs),
-    /// Ingest a folder of images (with same-named .txt files) or a .jsonl file
-    Ingest(IngestArgs),
+    /// Ingest a folder of images, JSON lines, a table, archives, or a radiology collection as it is
+    Ingest(Box<IngestArgs>),
     /// Find images or texts by a text, an image or a stored record
     Search(Box<SearchArgs>),
     /// Find cases like a case: its images, the sentences of its report and its findings together
@@ -179,20 +180,6 @@ pub struct PlaceArgs {
     /// Collection to work on
     #[arg(long, default_value = CollectionName::DEFAULT, value_parser = collection, value_name = "NAME")]
     pub collection: CollectionName,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct IngestArgs {
-    /// A folder of images, with same-named .txt files beside them, or a .jsonl file
-    pub source: PathBuf,
-    #[command(flatten)]
-    pub place: PlaceArgs,
-    /// Where to list items that could not be ingested, as JSON lines; written when there are any
-    #[arg(long, default_value = "ingest-failures.jsonl", value_name = "FILE")]
-    pub report: PathBuf,
-    /// Have the index take in what is new at once, not at the next start (with --data)
-    #[arg(long, requires = "data")]
-    pub index: bool,
 }
 
 #[derive(Debug, clap::Args)]

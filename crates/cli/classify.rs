@@ -75,8 +75,9 @@ impl Pictures {
             if item.images.is_empty() {
                 bail!("{}: has no image; every line needs one", item.origin);
             }
-            records.extend(item.images.iter().map(|_| record));
-            paths.extend(item.images.iter().cloned());
+            let files = pairs::image_files(item)?;
+            records.extend(files.iter().map(|_| record));
+            paths.extend(files);
         }
         Ok(Self { paths, records, items })
     }

@@ -92,8 +92,9 @@ impl Corpus {
             if item.images.is_empty() || item.texts.is_empty() {
                 bail!("{}: has no pair; every line needs an image and a text", item.origin);
             }
-            image_records.extend(item.images.iter().map(|_| record));
-            images.extend(item.images.iter().cloned());
+            let files = pairs::image_files(item)?;
+            image_records.extend(files.iter().map(|_| record));
+            images.extend(files);
             text_records.extend(item.texts.iter().map(|_| record));
             texts.extend(item.texts.iter().cloned());
         }

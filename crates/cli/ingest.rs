@@ -1,37 +1,51 @@
 //! `diptych ingest`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+mod dry_run;
+mod report;
+
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use diptych_client::{IngestResult, NewImage, NewRecord, Outcome, Stored};
 use diptych_engine::{BulkCounts, BulkOptions, Engine, EngineOptions, Failure, TextCounts, ordered_map};
+use diptych_ingest::{Layout, Source};
 use indicatif::ProgressBar;
-use serde_json::json;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::args::IngestArgs;
-use crate::{index, local, output, remote, sources};
+use crate::ingest_args::IngestArgs;
+use crate::{import, index, local, output, remote, sources};
+pub use report::FailureReport;
 
 /// Items that are read ahead of those on their way; bounds memory when images are large.
 const IN_FLIGHT: usize = 32;
 
 pub fn run(args: &IngestArgs) -> Result<ExitCode> {
     let started = Instant::now();
+    let source = Source::open_with(&args.source, &args.source_options())?;
+    if let Some(wanted) = args.dry_run {
+        return dry_run::run(&source, wanted);
+    }
+    if source.layout() == Layout::ClipRetrieval {
+        eprintln!("note: {}, so it is imported as it is and nothing is encoded", source.why());
+        return import::run(&args.import());
+    }
     let mut report = FailureReport::new(args.report.clone());
-    let (counts, engine) = match (&args.place.data, &args.place.model, &args.place.server) {
+    let (counts, engine) = match (&args.data, &args.model, &args.server) {
         (Some(data), Some(model), None) => {
-            let (counts, engine) = ingest_here(args, data, model, &mut report)?;
+            let (counts, engine) = ingest_here(args, &source, data, model, &mut report)?;
             (counts, Some(engine))
         }
-        (_, _, Some(server)) => (ingest_there(args, server, &mut report)?, None),
-        _ => unreachable!("the parser wants --data and --model, or --server"),
+        (_, _, Some(server)) => (ingest_there(args, &source, server, &mut report)?, None),
+        _ => bail!("--data needs --model; name the model directory, or hf:owner/name"),
     };
     let failures = report.finish()?;
+    let layout = source.layout();
+    if layout != Layout::Folder && layout != Layout::JsonLines {
+        output::line(&format!("read as {layout}: {}", source.why()))?;
+    }
     let seconds = started.elapsed();
     let rate = counts.items() as f64 / seconds.as_secs_f64();
     output::line(&format!(
@@ -52,11 +66,14 @@ pub fn run(args: &IngestArgs) -> Result<ExitCode> {
         let (texts, tokens) = (output::count(truncated, "text"), output::count(truncated_tokens, "token"));
         output::line(&format!("{texts} truncated to the model's context: {tokens} cannot be found by"))?;
     }
+    for (what, times) in source.notes().left_out() {
+        output::line(&format!("left out: {} {what}", output::grouped(times)))?;
+    }
     if failures > 0 {
         output::line(&format!("what failed, and why: {}", args.report.display()))?;
     }
     match engine {
-        Some(engine) if args.index => index::build(&engine, &args.place.collection)?,
+        Some(engine) if args.index => index::build(&engine, &args.collection)?,
         Some(_) if counts.created + counts.updated > 0 => {
             output::line("the index takes this in at the next start, or now by `diptych index`")?;
         }
@@ -67,17 +84,18 @@ pub fn run(args: &IngestArgs) -> Result<ExitCode> {
 
 fn ingest_here(
     args: &IngestArgs,
+    source: &Source,
     data: &Path,
     model: &Path,
     report: &mut FailureReport,
 ) -> Result<(BulkCounts, Engine)> {
-    let (items, total) = sources::bulk_items(&args.source)?;
-    let encoder = local::load_model(model, args.place.precision)?;
+    let (items, total) = sources::bulk_items(source)?;
+    let encoder = local::load_model(model, args.precision)?;
     // No index is opened by ingesting, so none slows it down.
     let engine = local::open_engine(data, encoder, EngineOptions::default(), true)?;
     let bar = output::progress_bar(total, "items");
     let counts = engine.ingest_all(
-        &args.place.collection,
+        &args.collection,
         items,
         &BulkOptions::default(),
         |failure| report.add(&failure),
@@ -93,12 +111,17 @@ fn show(bar: &ProgressBar, counts: &BulkCounts) {
 }
 
 /// Streams the items to a server. Answers come in the order of the items.
-fn ingest_there(args: &IngestArgs, url: &str, report: &mut FailureReport) -> Result<BulkCounts> {
-    let (items, total) = sources::bulk_items(&args.source)?;
+fn ingest_there(
+    args: &IngestArgs,
+    source: &Source,
+    url: &str,
+    report: &mut FailureReport,
+) -> Result<BulkCounts> {
+    let (items, total) = sources::bulk_items(source)?;
     let bar = output::progress_bar(total, "items");
     let mut counts = BulkCounts::default();
     let runtime = remote::runtime()?;
-    let client = runtime.block_on(remote::connect(url))?.with_collection(args.place.collection.clone());
+    let client = runtime.block_on(remote::connect(url))?.with_collection(args.collection.clone());
     let (send, records) = tokio::sync::mpsc::channel::<NewRecord>(IN_FLIGHT);
     // What was sent, in order: its origin and the number of its images and texts.
     let (sent, origins) = std::sync::mpsc::sync_channel::<Sent>(4 * IN_FLIGHT);
@@ -193,46 +216,4 @@ fn take(
     }
     counts.images += sizes.0;
     counts.texts += sizes.1;
-}
-
-/// The list of what failed, as JSON lines; the file is made with its first entry.
-pub struct FailureReport {
-    path: PathBuf,
-    file: Option<BufWriter<File>>,
-    entries: u64,
-    error: Option<std::io::Error>,
-}
-
-impl FailureReport {
-    /// A report that is not written yet.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, file: None, entries: 0, error: None }
-    }
-
-    /// Adds an entry; a failure to write is kept for [`Self::finish`], so that it does not end a run.
-    pub fn add(&mut self, failure: &Failure) {
-        self.entries += 1;
-        if let Err(error) = self.write(failure) {
-            self.error.get_or_insert(error);
-        }
-    }
-
-    fn write(&mut self, failure: &Failure) -> std::io::Result<()> {
-        if self.file.is_none() {
-            self.file = Some(BufWriter::new(File::create(&self.path)?));
-        }
-        let line = json!({"origin": failure.origin, "reason": failure.reason});
-        self.file.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}"))
-    }
-
-    /// Completes the file; returns how many entries it has.
-    pub fn finish(mut self) -> Result<u64> {
-        let flushed = self.file.as_mut().map_or(Ok(()), BufWriter::flush);
-        match self.error.map_or(flushed, Err) {
-            Ok(()) => Ok(self.entries),
-            Err(error) => Err(error).with_context(|| {
-                format!("{} items failed, but they cannot be listed in {}", self.entries, self.path.display())
-            }),
-        }
-    }
 }

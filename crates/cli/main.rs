@@ -22,6 +22,7 @@ mod hub;
 mod import;
 mod index;
 mod ingest;
+mod ingest_args;
 mod keys;
 mod local;
 mod model;

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use diptych_core::AttributeValue;
 use diptych_ingest::{Item, Source};
 
@@ -24,6 +24,11 @@ pub fn read(path: &Path) -> Result<Vec<Item>> {
         bail!("{} has no pairs; give one JSON object per line", path.display());
     }
     Ok(items)
+}
+
+/// The files of an item's images.
+pub fn image_files(item: &Item) -> Result<Vec<PathBuf>> {
+    item.image_files().map_err(|reason| anyhow!("{}: {reason}", item.origin))
 }
 
 /// Per item, the number of its group: its own, or that of all items with the same value of an

@@ -1,20 +1,25 @@
 //! From the items of a source to the records of an engine, and other files: reads them.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use diptych_core::Chunking;
-use diptych_core::limits::IMAGE_BYTES_MAX;
 use diptych_engine::{BulkItem, NewImage, NewRecord};
-use diptych_ingest::{Item, Source};
+use diptych_ingest::{Item, ItemError, Items, Layout, Source};
+
+pub use diptych_ingest::read_image;
+
+/// Items of archives that are read before a worker wants them: enough to hide the disk, few enough to hold.
+const READ_AHEAD: usize = 8;
 
 /// All items of a source, each read when a worker gets to it, and their number where it is known.
-pub fn bulk_items(path: &Path) -> Result<(impl Iterator<Item = BulkItem> + Send, Option<u64>)> {
-    let source = Source::open(path)?;
+pub fn bulk_items(source: &Source) -> Result<(impl Iterator<Item = BulkItem> + Send + use<>, Option<u64>)> {
     let count = source.count_hint();
-    let items = source.items()?.map(|item| match item {
+    let items: Box<dyn Iterator<Item = Result<Item, ItemError>> + Send> = match source.layout() {
+        // What has to be unpacked in order is unpacked by a thread of its own.
+        Layout::WebDataset | Layout::Parquet => Box::new(read_ahead(source.items()?)),
+        _ => Box::new(source.items()?),
+    };
+    let items = items.map(|item| match item {
         Ok(item) => BulkItem { origin: item.origin.to_string(), load: Box::new(move || load(item)) },
         Err(error) => {
             let reason = error.reason;
@@ -24,38 +29,33 @@ pub fn bulk_items(path: &Path) -> Result<(impl Iterator<Item = BulkItem> + Send,
     Ok((items, count))
 }
 
-/// Reads the files of an item. The error is the reason in words.
+/// Reads a little ahead on another thread, which ends when nobody takes what it reads.
+fn read_ahead(items: Items) -> impl Iterator<Item = Result<Item, ItemError>> + Send {
+    let (send, ready) = std::sync::mpsc::sync_channel(READ_AHEAD);
+    std::thread::spawn(move || {
+        for item in items {
+            if send.send(item).is_err() {
+                return;
+            }
+        }
+    });
+    ready.into_iter()
+}
+
+/// Reads the images of an item. The error is the reason in words.
 pub fn load(item: Item) -> Result<NewRecord, String> {
     let images = item
         .images
         .iter()
-        .map(|path| {
-            let bytes = read_image(path).map_err(|e| format!("{}: {e}", path.display()))?;
-            let source = path.canonicalize().unwrap_or_else(|_| path.clone());
-            Ok(NewImage { bytes, source: source.to_string_lossy().into_owned() })
-        })
+        .map(|image| Ok(NewImage { bytes: image.load()?, source: image.source() }))
         .collect::<Result<_, String>>()?;
     Ok(NewRecord {
         key: item.key,
         images,
         texts: item.texts,
-        chunking: Chunking::Context,
+        chunking: item.chunking,
         attributes: item.attributes,
     })
-}
-
-/// Reads an image file, one byte over the bound at the most: enough for the encoder to refuse it.
-pub fn read_image(path: &Path) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|e| format!("cannot be opened: {e}; check the path"))?;
-    let metadata = file.metadata().map_err(|e| format!("cannot be read: {e}"))?;
-    if !metadata.is_file() {
-        return Err("is not a regular file; name image files".to_owned());
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(IMAGE_BYTES_MAX + 1));
-    file.take(IMAGE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| format!("cannot be read: {e}"))?;
-    Ok(bytes)
 }
 
 /// Reads a file of texts, one per line, none of them empty.

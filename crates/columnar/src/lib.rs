@@ -27,4 +27,4 @@ pub use error::ColumnarError;
 pub use export::{About, DESCRIPTION_FILE, Description, ExportOptions, ExportWriter};
 pub use import::{Folder, FolderOptions, Imported, Items, Vectors};
 pub use npy::{Dtype, NpyReader, NpyWriter};
-pub use table::{Table, TableRow};
+pub use table::{Table, TableRow, Value};

@@ -17,7 +17,10 @@ use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use parquet::schema::parser::parse_message_type;
 
+use diptych_core::AttributeValue;
+
 use crate::ColumnarError;
+use crate::attributes::{self, Cell};
 use crate::error::io;
 use crate::rows::Row;
 
@@ -36,6 +39,10 @@ const SCHEMA: &str = "message diptych {
 }";
 /// Rows of a group, which is held in memory until it is written.
 const GROUP_ROWS: usize = 8192;
+/// Rows that are read at once.
+const BATCH_ROWS: usize = 1024;
+/// The same where rows may be large.
+const LARGE_BATCH_ROWS: usize = 16;
 /// A group ends early at so many bytes of text.
 const GROUP_BYTES: usize = 16 << 20;
 
@@ -147,6 +154,23 @@ pub struct Table {
     read: u64,
 }
 
+/// What a column has in a row, for programs that do not know Parquet.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Nothing.
+    Empty,
+    /// What an attribute can be.
+    Attribute(AttributeValue),
+    /// Bytes that are not said to be text, such as an encoded image.
+    Bytes(Vec<u8>),
+    /// Named values together, such as an image and its path.
+    Group(Vec<(String, Value)>),
+    /// Several values that are not all texts.
+    List(Vec<Value>),
+    /// What no attribute can be, such as a decimal number.
+    Other,
+}
+
 /// One row: the values of its columns by name, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableRow(pub(crate) Vec<(String, Field)>);
@@ -157,6 +181,18 @@ impl Table {
     /// # Errors
     /// [`ColumnarError::Unusable`] when it is no Parquet file, or one that cannot be read here.
     pub fn open(path: &Path) -> Result<Self, ColumnarError> {
+        Self::open_by(path, BATCH_ROWS)
+    }
+
+    /// Opens a file whose rows may be large, such as images: few are read at once.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub fn open_large(path: &Path) -> Result<Self, ColumnarError> {
+        Self::open_by(path, LARGE_BATCH_ROWS)
+    }
+
+    fn open_by(path: &Path, batch: usize) -> Result<Self, ColumnarError> {
         let file = File::open(path).map_err(io("open", path))?;
         let unreadable = |e: ParquetError| refused(path, "read", e);
         let reader = SerializedFileReader::new(file).map_err(unreadable)?;
@@ -165,7 +201,7 @@ impl Table {
             ColumnarError::unusable(path, "it says to have less than no rows; write it again")
         })?;
         let columns = about.schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
-        let reader = RowIter::from_file_into(Box::new(reader));
+        let reader = RowIter::from_file_into(Box::new(reader)).with_batch_size(batch);
         Ok(Self { path: path.to_owned(), rows, columns, reader, read: 0 })
     }
 
@@ -200,6 +236,11 @@ impl Table {
 }
 
 impl TableRow {
+    /// Its values by name, in the order of the file.
+    pub fn into_values(self) -> Vec<(String, Value)> {
+        self.0.into_iter().map(|(name, field)| (name, value(field))).collect()
+    }
+
     /// The text in a column; `None` where there is no column of that name, no value, or no text.
     pub(crate) fn text(&self, column: &str) -> Option<&str> {
         match self.field(column)? {
@@ -220,6 +261,23 @@ impl TableRow {
 
     pub(crate) fn field(&self, column: &str) -> Option<&Field> {
         self.0.iter().find(|(name, _)| name == column).map(|(_, field)| field)
+    }
+}
+
+fn value(field: Field) -> Value {
+    match field {
+        Field::Bytes(bytes) => Value::Bytes(bytes.data().to_vec()),
+        Field::Group(row) => {
+            Value::Group(row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect())
+        }
+        field => match (attributes::from_field(&field), field) {
+            (Cell::Value(found), _) => Value::Attribute(found),
+            (Cell::Empty, _) => Value::Empty,
+            (Cell::Other, Field::ListInternal(list)) => {
+                Value::List(list.elements().iter().cloned().map(value).collect())
+            }
+            (Cell::Other, _) => Value::Other,
+        },
     }
 }
 

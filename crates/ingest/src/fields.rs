@@ -1,4 +1,4 @@
-//! The fields of one JSON line.
+//! The fields of a JSON object.
 //!
 //! Owns: which names mean key, images, texts and attributes, and which types they may have. Knows
 //! nothing of files, lines or the keys of other items.
@@ -10,38 +10,35 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::printable;
+use crate::columns::{Columns, Row, STUDY_NAME};
+use crate::item::printable;
 
+const KEY_FIELDS: [&str; 2] = ["key", "id"];
 const IMAGE_FIELDS: [&str; 2] = ["image", "images"];
 const TEXT_FIELDS: [&str; 5] = ["text", "texts", "caption", "captions", "report"];
 
-/// What one line says. Has at least one image or text.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Fields {
-    /// `key`, else `id`.
-    pub(crate) key: Option<String>,
-    /// Paths as written: `image`, then `images`.
-    pub(crate) images: Vec<String>,
-    /// `text`, `texts`, `caption`, `captions`, `report`, in this order.
-    pub(crate) texts: Vec<String>,
-    /// `attributes` and every other scalar field.
-    pub(crate) attributes: Attributes,
-}
-
-impl Fields {
+impl Row {
     /// Reads one JSON object. The error says what is wrong and what would be right.
-    pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        let Object(mut object) = serde_json::from_str(line).map_err(|e| {
+    pub(crate) fn parse(line: &str, columns: &Columns) -> Result<Self, String> {
+        let Object(object) = serde_json::from_str(line).map_err(|e| {
             // The parser sees one line at a time, so its own line number would mislead.
             let reason = e.to_string().replace(" at line 1 column ", " at column ");
             format!("not a JSON object: {}; write one object per line", printable(&reason))
         })?;
-        object.retain(|_, value| !value.is_null());
+        let row = Self::of_object(object, columns)?;
+        if row.images.is_empty() && row.texts.is_empty() {
+            return Err("neither image nor text; give \"image\" or \"text\" a value".to_owned());
+        }
+        Ok(row)
+    }
 
-        let key_field = ["key", "id"].into_iter().find(|&name| object.contains_key(name));
-        let key = key_field.and_then(|name| Some(key(name, object.remove(name)?))).transpose()?;
+    /// What an object says: `key`, else `id`, else `case_id`, whose lines are one study; `image` and `images`;
+    /// `text`, `texts`, `caption`, `captions`, `report`; `attributes` and every other scalar field.
+    pub(crate) fn of_object(mut object: Map<String, Value>, columns: &Columns) -> Result<Self, String> {
+        object.retain(|_, value| !value.is_null());
+        let (key, joins) = take_key(&mut object, columns)?;
         let (mut images, mut texts) = (Vec::new(), Vec::new());
-        for name in IMAGE_FIELDS {
+        for name in names(&columns.images, &IMAGE_FIELDS) {
             if let Some(value) = object.remove(name) {
                 images.extend(strings(name, value)?);
             }
@@ -49,16 +46,47 @@ impl Fields {
         if images.iter().any(|path| path.trim().is_empty()) {
             return Err("an image path is empty; give the path or leave the field out".to_owned());
         }
-        for name in TEXT_FIELDS {
+        for name in names(&columns.texts, &TEXT_FIELDS) {
             if let Some(value) = object.remove(name) {
                 texts.extend(text_parts(name, value)?);
             }
         }
-        if images.is_empty() && texts.is_empty() {
-            return Err("neither image nor text; give \"image\" or \"text\" a value".to_owned());
+        let mut attributes = attributes(object)?;
+        if !columns.attributes.is_empty() {
+            let wanted = columns.attributes.iter();
+            attributes = wanted
+                .filter_map(|(name, column)| Some((name.clone(), attributes.get(column)?.clone())))
+                .collect();
         }
-        let attributes = attributes(object)?;
-        Ok(Self { key, images, texts, attributes })
+        Ok(Self { key, joins, images, own_images: Vec::new(), texts, attributes })
+    }
+}
+
+/// Fields that were named, else the usual ones.
+fn names<'a>(named: &'a [String], usual: &'a [&'a str]) -> Vec<&'a str> {
+    match named.is_empty() {
+        true => usual.to_vec(),
+        false => named.iter().map(String::as_str).collect(),
+    }
+}
+
+/// The key, and whether it is that of a study.
+fn take_key(object: &mut Map<String, Value>, columns: &Columns) -> Result<(Option<String>, bool), String> {
+    let named = columns.study.as_ref().map(|name| (name, true));
+    if let Some((name, joins)) = named.or(columns.key.as_ref().map(|name| (name, false))) {
+        let value = object.remove(name);
+        let value =
+            value.ok_or_else(|| format!("it has no '{}', which is to be its key", printable(name)))?;
+        return Ok((Some(key(name, value)?), joins));
+    }
+    if let Some(name) = KEY_FIELDS.into_iter().find(|&name| object.contains_key(name)) {
+        let value = object.remove(name).unwrap_or_default();
+        return Ok((Some(key(name, value)?), false));
+    }
+    match object.get(STUDY_NAME) {
+        // It stays an attribute, by which records can be grouped.
+        Some(value) => Ok((Some(key(STUDY_NAME, value.clone())?), true)),
+        None => Ok((None, false)),
     }
 }
 
@@ -172,7 +200,7 @@ fn kind(value: &Value) -> &'static str {
 
 /// A JSON object in which no name occurs twice. The parser's own map would keep the last value and
 /// lose the first without a word.
-struct Object(Map<String, Value>);
+pub(crate) struct Object(pub(crate) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

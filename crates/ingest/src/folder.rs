@@ -10,9 +10,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use diptych_core::limits::TEXT_BYTES_MAX;
-use diptych_core::{Attributes, Key};
+use diptych_core::{Attributes, Chunking, Key};
 
-use crate::{IMAGE_EXTENSIONS, Item, ItemError, Origin, has_extension};
+use crate::IMAGE_EXTENSIONS;
+use crate::item::{Item, ItemError, ItemImage, Origin, printable};
+use crate::paths::has_extension;
 
 /// The items of one folder: depth first, names in byte order within each directory.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(crate) struct Folder {
     real_root: PathBuf,
     /// What is still to be visited, the next one last.
     pending: Vec<Pending>,
+    chunking: Chunking,
 }
 
 #[derive(Debug)]
@@ -44,8 +47,9 @@ struct ImageFile {
 
 impl Folder {
     /// Lists the topmost directory.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        let mut folder = Self { root: root.to_owned(), real_root: root.canonicalize()?, pending: Vec::new() };
+    pub(crate) fn open(root: &Path, chunking: Chunking) -> io::Result<Self> {
+        let real_root = root.canonicalize()?;
+        let mut folder = Self { root: root.to_owned(), real_root, pending: Vec::new(), chunking };
         folder.visit(Path::new(""))?;
         Ok(folder)
     }
@@ -127,7 +131,7 @@ impl Folder {
             Some(name) => {
                 let beside = path.with_file_name(name);
                 self.text(&beside).map_err(|reason| {
-                    let name = crate::printable(&name.to_string_lossy());
+                    let name = printable(&name.to_string_lossy());
                     failure(path.clone(), format!("the text beside it, {name}, {reason}"))
                 })?
             }
@@ -135,8 +139,9 @@ impl Folder {
         };
         Ok(Item {
             key,
-            images: vec![path.clone()],
+            images: vec![ItemImage::file(path.clone())],
             texts: text.into_iter().collect(),
+            chunking: self.chunking,
             attributes: Attributes::new(),
             origin: Origin::Path(path),
         })
@@ -145,23 +150,36 @@ impl Folder {
     /// The text of a file, trimmed; `None` when it is blank.
     fn text(&self, path: &Path) -> Result<Option<String>, String> {
         let unreadable = |e: io::Error| format!("cannot be read: {e}; check its permissions");
-        let mut metadata = path.symlink_metadata().map_err(unreadable)?;
+        let metadata = path.symlink_metadata().map_err(unreadable)?;
         if metadata.is_symlink() {
-            metadata = self.follow(path).map_err(Link::reason)?;
+            self.follow(path).map_err(Link::reason)?;
         }
-        if !metadata.is_file() {
-            return Err("is not a regular file; replace it by one or remove it".to_owned());
-        }
-        if metadata.len() > TEXT_BYTES_MAX as u64 {
-            let bytes = metadata.len();
-            return Err(format!("has {bytes} bytes, more than {TEXT_BYTES_MAX}; shorten it"));
-        }
-        let text = String::from_utf8(fs::read(path).map_err(unreadable)?).map_err(|e| {
-            format!("is not UTF-8 from byte {} on; save it as UTF-8", e.utf8_error().valid_up_to())
-        })?;
-        let text = text.trim_start_matches('\u{FEFF}').trim();
-        Ok((!text.is_empty()).then(|| text.to_owned()))
+        read_text(path)
     }
+}
+
+/// The text of a file, trimmed; `None` when it is blank. The error goes on from the name of the file.
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>, String> {
+    let unreadable = |e: io::Error| format!("cannot be read: {e}; check its permissions");
+    let metadata = path.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err("is not a regular file; replace it by one or remove it".to_owned());
+    }
+    if metadata.len() > TEXT_BYTES_MAX as u64 {
+        let bytes = metadata.len();
+        return Err(format!("has {bytes} bytes, more than {TEXT_BYTES_MAX}; shorten it"));
+    }
+    text_of(fs::read(path).map_err(unreadable)?)
+}
+
+/// The text in some bytes, trimmed; `None` when it is blank. The error goes on from the name of where they are
+/// from.
+pub(crate) fn text_of(bytes: Vec<u8>) -> Result<Option<String>, String> {
+    let text = String::from_utf8(bytes).map_err(|e| {
+        format!("is not UTF-8 from byte {} on; save it as UTF-8", e.utf8_error().valid_up_to())
+    })?;
+    let text = text.trim_start_matches('\u{FEFF}').trim();
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 impl Iterator for Folder {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use diptych_core::AttributeValue;
 use diptych_encoder::{Preprocessing, RgbImage, decode};
-use diptych_ingest::{Item, Source};
+use diptych_ingest::{Item, ItemImage, Source};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -211,12 +211,14 @@ pub(crate) fn load(recipe: &DataRecipe) -> Result<Data, TrainError> {
 
 /// A record as a line of a source. Its images are named from the root: the list lies elsewhere.
 fn line(item: &Item) -> Value {
-    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let whole = |image: &ItemImage| {
+        image.path().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.into()))
+    };
     let attributes: Map<String, Value> =
         item.attributes.iter().map(|(name, value)| (name.clone(), json_of(value))).collect();
     json!({
         "key": item.key.as_str(),
-        "images": item.images.iter().map(whole).collect::<Vec<_>>(),
+        "images": item.images.iter().filter_map(whole).collect::<Vec<_>>(),
         "texts": item.texts,
         "attributes": attributes,
     })
@@ -266,6 +268,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Item>, TrainError> {
     let mut items = Vec::new();
     for item in source.items().map_err(|e| unusable(path, e.to_string()))? {
         let item = item.map_err(|e| unusable(path, format!("{e}; correct or remove it")))?;
+        // Pictures are read once for each run, and held-out records are listed by their files.
+        item.image_files().map_err(|reason| unusable(path, format!("{}: {reason}", item.origin)))?;
         if !item.images.is_empty() && !item.texts.is_empty() {
             items.push(item);
         }
@@ -346,7 +350,12 @@ fn collect(items: &[Item], labels: &str) -> Collection {
         let labels = item.attributes.get(labels).map(label_set).unwrap_or_default();
         let record = Record { texts: Views::of(&item.texts), labels };
         let origin = item.origin.to_string();
-        all.push(record, item.images.iter().map(|path| Picture::File(path.clone(), origin.clone())));
+        all.push(
+            record,
+            item.images
+                .iter()
+                .filter_map(|image| Some(Picture::File(image.path()?.to_owned(), origin.clone()))),
+        );
     }
     all
 }
