@@ -29,6 +29,7 @@ mod queries;
 mod real_data;
 mod recall;
 mod records;
+mod reports;
 mod similar;
 mod support;
 mod training;

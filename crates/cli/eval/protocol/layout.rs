@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use diptych_core::{Attributes, Key};
-use diptych_ingest::{Item, Origin};
+use diptych_core::{Attributes, Chunking, Key};
+use diptych_ingest::{Item, ItemImage, Origin};
 
 use crate::pairs::Numbers;
 
@@ -155,7 +155,14 @@ pub fn rocov2(path: &Path, images: Option<&Path>) -> Result<Vec<Item>> {
             );
         };
         let texts = vec![caption.to_owned()];
-        items.push(Item { key, images: vec![image], texts, attributes: Attributes::new(), origin });
+        items.push(Item {
+            key,
+            images: vec![ItemImage::file(image)],
+            texts,
+            chunking: Chunking::default(),
+            attributes: Attributes::new(),
+            origin,
+        });
     }
     Ok(items)
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use diptych_core::{Attributes, Embedding, Encode};
 use diptych_encoder::DualEncoder;
 use diptych_radiology::findings::{Findings, Observation, Status, from_attributes, of_report};
@@ -64,7 +64,8 @@ impl Studies {
                 studies.push(Study { group, ..Study::default() });
             }
             let study = &mut studies[study as usize];
-            study.images.extend(item.images);
+            let files = item.image_files().map_err(|reason| anyhow!("{}: {reason}", item.origin))?;
+            study.images.extend(files);
             for text in item.texts {
                 if !study.texts.contains(&text) {
                     study.texts.push(text);

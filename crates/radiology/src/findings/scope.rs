@@ -296,8 +296,10 @@ impl Clause<'_> {
     /// Where the reach of a trigger behind findings begins: past a list, but not past a comma without one.
     fn reach_back(&self, at: usize) -> usize {
         let mut list = false;
-        // "Trace effusion, if any": a comma right before the trigger parts nothing.
-        let at = if at > self.start && self.tokens[at - 1] == Token::Comma { at - 1 } else { at };
+        // "Trace effusion, if any": a comma right before the trigger parts nothing, but in "on the right, none on
+        // the left".
+        let joined = at > self.start && self.tokens[at - 1] == Token::Comma && self.word(at) != "none";
+        let at = if joined { at - 1 } else { at };
         for place in (self.start..at).rev() {
             let affirmed = self.lexemes.iter().any(|l| {
                 l.end == place + 1

@@ -49,8 +49,20 @@ pub(super) fn pieces(sentence: &str) -> Vec<Vec<Token>> {
     }
     pieces.insert(0, outer);
     pieces.push(inner);
-    let cut = pieces.iter().flat_map(|piece| piece.chunks(TOKENS_MAX)).map(<[Token]>::to_vec);
-    cut.collect()
+    pieces.into_iter().flat_map(shortened).collect()
+}
+
+/// Pieces of at most [`TOKENS_MAX`] tokens, cut behind a mark where there is one in the second half.
+fn shortened(mut tokens: Vec<Token>) -> Vec<Vec<Token>> {
+    let mut cut = Vec::new();
+    while tokens.len() > TOKENS_MAX {
+        let half = TOKENS_MAX / 2;
+        let mark = tokens[half..TOKENS_MAX].iter().rposition(|token| !matches!(token, Token::Word(_)));
+        let rest = tokens.split_off(mark.map_or(TOKENS_MAX, |at| half + at + 1));
+        cut.push(std::mem::replace(&mut tokens, rest));
+    }
+    cut.push(tokens);
+    cut
 }
 
 enum Bracketed {

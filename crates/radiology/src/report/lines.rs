@@ -22,7 +22,7 @@ pub(super) fn unwrap(lines: &[&str]) -> String {
         let first = text.split_whitespace().next().unwrap_or("");
         let fitted = last_width + 1 + first.chars().count() <= width;
         let broken = fitted && first.starts_with(char::is_uppercase);
-        match paragraphs.last_mut().filter(|last| open && !item && !(broken && !last.is_empty())) {
+        match paragraphs.last_mut().filter(|last| open && !item && (!broken || last.is_empty())) {
             Some(last) => {
                 if !(last.ends_with('-') && first.starts_with(char::is_lowercase)) {
                     last.push(' ');
@@ -64,7 +64,9 @@ fn numbered(text: &str) -> Option<(u32, &str)> {
     }
     let rest = text[digits..].strip_prefix(['.', ')'])?;
     let item = rest.trim_start();
-    (rest.len() > item.len() && item.starts_with(char::is_alphabetic)).then(|| ())?;
+    if rest.len() == item.len() || !item.starts_with(char::is_alphabetic) {
+        return None;
+    }
     Some((text[..digits].parse().ok()?, item))
 }
 
