@@ -4,7 +4,7 @@
 //! value; paths, which often name patients, are told on standard error alone, of files that were not taken.
 //! Deliberately absent: what identifies, which `radiology` knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use diptych_files::replace;
 use diptych_radiology::deidentify::{
-    Annotation, BurnedIn, Dates, Deidentifier, FileError, Known, Options, Removed, open_key,
+    Annotation, BurnedIn, CleanFile, Dates, Deidentifier, FileError, Known, Options, Removed, open_key,
 };
 use serde_json::json;
 
@@ -107,6 +107,7 @@ pub fn run(args: &DeidentifyArgs) -> Result<ExitCode> {
         with: Deidentifier::new(options(args, key.key)),
         out: &args.out,
         single: None,
+        placed: HashMap::new(),
         tally: Tally::default(),
         bar: output::progress_bar(None, "files"),
     };
@@ -215,6 +216,8 @@ struct Run<'a> {
     with: Deidentifier,
     out: &'a Path,
     single: Option<&'a Path>,
+    /// How many copies each instance has, by a hash of its place.
+    placed: HashMap<[u8; 16], u32>,
     tally: Tally,
     bar: indicatif::ProgressBar,
 }
@@ -263,9 +266,10 @@ impl Run<'_> {
                 return Ok(Below::None);
             }
         };
-        let folder = self.out.join(&clean.study).join(&clean.series);
-        let target =
-            self.single.map_or_else(|| folder.join(format!("{}.dcm", clean.instance)), Path::to_owned);
+        let target = match self.single {
+            Some(path) => path.to_owned(),
+            None => self.place(&clean),
+        };
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
@@ -284,6 +288,18 @@ impl Run<'_> {
         self.tally.removed.add(&clean.removed);
         self.tally.studies.insert(clean.study.clone());
         Ok(Below::One(clean.study, Box::new(clean.known)))
+    }
+
+    /// Where a copy goes. Files that claim to be the same instance get numbers: they may differ, and a copy
+    /// never replaces another of the same run.
+    fn place(&mut self, clean: &CleanFile) -> PathBuf {
+        let hash = blake3::hash(format!("{}/{}/{}", clean.study, clean.series, clean.instance).as_bytes());
+        let key: [u8; 16] = hash.as_bytes()[..16].try_into().expect("a hash has 32 bytes");
+        let number = self.placed.entry(key).or_default();
+        *number += 1;
+        let ending = if *number == 1 { String::new() } else { format!("-{number}") };
+        let name = format!("{}{ending}.dcm", clean.instance);
+        self.out.join(&clean.study).join(&clean.series).join(name)
     }
 
     /// Scrubs a text when one study alone lies beside or below it.

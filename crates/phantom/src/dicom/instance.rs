@@ -74,7 +74,7 @@ impl Study<'_> {
         set.items(0x0040_A043, vec![code("18748-4", "LN", "Diagnostic imaging report")]);
         set.text(0x0040_A050, b"CS", "SEPARATE");
         set.text(0x0040_A491, b"CS", "COMPLETE");
-        set.text(0x0040_A493, b"CS", "VERIFIED");
+        set.text(0x0040_A493, b"CS", "UNVERIFIED");
         let mut content = Vec::new();
         if let Some(name) = self.planted.has(Spot::Observer).then(|| self.planted.canary(Spot::Observer)) {
             let mut item =

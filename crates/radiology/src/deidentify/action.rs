@@ -5,11 +5,13 @@
 //! says nothing: X/Z empties; Z/D, X/D and X/Z/D put in a dummy; X/Z/U* keeps the references, remapped.
 //! Attributes outside of the table: private ones go, unless they are on the list of safe ones; so do those
 //! that the dictionary does not know, person names and free text of any length, curves, overlays, group
-//! lengths and command groups. Their UIDs are remapped, their dates treated as the table's are. Short
+//! lengths and command groups. Their UIDs are remapped, but for those of classes, their dates treated as the table's are. Short
 //! texts, codes and numbers that the dictionary knows stay: the edition of the table has judged them.
 //! Deliberately absent: doing it (`dataset`).
 
+use dicom_core::dictionary::{DataDictionary as _, DataDictionaryEntry as _};
 use dicom_core::{Tag, VR};
+use dicom_dictionary_std::StandardDataDictionary;
 
 use super::attributes::{
     DATES, DESCRIPTORS, DEVICE, GRAPHICS, INSTITUTION, PATIENT, Row, STRUCTURED, UIDS, row,
@@ -18,6 +20,8 @@ use super::{Dates, Options};
 
 /// The action of the Basic Profile, as the table has it: D a dummy, Z empty (or a dummy), X removed, U
 /// another UID; the others leave a choice.
+// The letters are the standard's.
+#[allow(clippy::upper_case_acronyms)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Profile {
     D,
@@ -90,9 +94,15 @@ fn by_vr(tag: Tag, vr: VR, options: &Options) -> Action {
             Dates::Shift => Action::Clean,
             Dates::Remove => Action::Remove,
         },
-        VR::UI if !options.retain_uids => Action::Uid,
+        VR::UI if !options.retain_uids && !is_class(tag) => Action::Uid,
         _ => Action::Keep,
     }
+}
+
+/// Whether a UID says of what kind something is, by its name: private classes are nobody's either.
+fn is_class(tag: Tag) -> bool {
+    let name = StandardDataDictionary.by_tag(tag).map_or("", |entry| entry.alias());
+    ["Class", "Syntax", "Scheme", "Context", "Mapping", "Template"].iter().any(|word| name.contains(word))
 }
 
 fn kept(options: &Options) -> u16 {
@@ -199,6 +209,8 @@ mod tests {
         for tag in [Tag(0x6002, 0x0010), Tag(0x5000, 0x0005), Tag(0x0008, 0x0000), Tag(0x0002, 0x0016)] {
             assert_eq!(decide(tag, VR::US, true, &basic), Action::Remove, "{tag}");
         }
+        assert_eq!(decide(Tag(0x0008, 0x0016), VR::UI, true, &basic), Action::Keep, "of a class");
+        assert_eq!(decide(Tag(0x0040, 0xE011), VR::UI, true, &basic), Action::Uid, "of something else");
         assert_eq!(decide(Tag(0x0028, 0x1055), VR::UT, true, &basic), Action::Remove, "free text");
     }
 

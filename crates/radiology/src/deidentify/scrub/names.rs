@@ -80,8 +80,9 @@ fn run(tokens: &Tokens<'_>, from: usize, after_title: bool, most: usize) -> usiz
         let letter = text.chars().count() == 1 && (words > 0 || dotted);
         let common = is_common(text) && !(after_title && words == 0) && !letter;
         let lower = after_title && words == 0 && tokens.shape(at) == Shape::Word && text.len() > 2;
-        if is_particle(text) && tokens.capital(at + 1) && !is_common(tokens.text(at + 1)) {
-            at += 1;
+        let family = (at..at + 3).find(|&i| !is_particle(tokens.text(i))).filter(|&i| i > at);
+        if let Some(family) = family.filter(|&i| tokens.capital(i) && !is_common(tokens.text(i))) {
+            at = family;
             continue;
         }
         if (!tokens.capital(at) && !lower) || common || is_redacted(text) {
@@ -113,8 +114,7 @@ fn is_particle(text: &str) -> bool {
         "van", "von", "der", "den", "de", "del", "della", "da", "dos", "la", "le", "di", "bin", "ibn", "al",
         "el", "ten", "ter", "zu",
     ]
-    .iter()
-    .any(|particle| text == *particle)
+    .contains(&text)
 }
 
 /// `XXXX` and the like, which others have put in place of a name.

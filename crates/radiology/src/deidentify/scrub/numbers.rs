@@ -242,7 +242,7 @@ pub(super) fn age(tokens: &Tokens<'_>, at: usize) -> Option<Found> {
     let next = at + 1 + usize::from(tokens.is(at + 1, "-"));
     let behind =
         tokens.is_any(next, &["year", "years", "yo", "yr", "yrs", "y"]) && tokens.gap(next) <= Gap::Line;
-    let unit = behind && !(tokens.is_any(next, &["y"]) && !tokens.is(next + 1, "/"));
+    let unit = behind && (!tokens.is(next, "y") || tokens.is(next + 1, "/"));
     let of_time = tokens.is_any(next + 1, &["ago", "prior", "earlier", "later"]);
     let before = at > 0
         && (tokens.is_any(at - 1, &["aged", "age"])
