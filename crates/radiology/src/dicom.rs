@@ -61,6 +61,15 @@ impl DicomFile {
         Self::new(open::read(path)?)
     }
 
+    /// Reads a file no further than its pixels: everything but frames is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_header(path: &Path) -> Result<Self, DicomError> {
+        Self::new(open::read_header(path)?)
+    }
+
     /// Takes a file that is in memory.
     ///
     /// # Errors
