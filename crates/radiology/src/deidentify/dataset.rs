@@ -150,6 +150,11 @@ impl Walk<'_> {
         if vr == VR::AS && tag == tags::PATIENT_AGE {
             return self.age(element);
         }
+        if vr == VR::UI && !joined(&element).is_some_and(|uids| uids.split('\\').all(is_uid_form)) {
+            // Whatever it is, it is no UID.
+            self.count("emptied", &element, None);
+            return empty(tag, vr);
+        }
         if !matches!(vr, VR::LO | VR::SH | VR::AE | VR::UC | VR::UT | VR::LT | VR::ST) {
             return element;
         }
@@ -266,6 +271,10 @@ impl Walk<'_> {
 
 fn joined(element: &InMemElement) -> Option<String> {
     element.value().to_multi_str().ok().map(|values| values.join("\\"))
+}
+
+fn is_uid_form(uid: &str) -> bool {
+    uid.trim_matches([' ', '\0']).bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
 fn text_element(tag: Tag, vr: VR, text: &str) -> InMemElement {
@@ -392,6 +401,9 @@ fn record_method(object: &mut InMemDicomObject, with: &Deidentifier) {
 fn clean_meta(object: &mut FileDicomObject<InMemDicomObject>, with: &Deidentifier) {
     object.update_meta(|meta| {
         meta.media_storage_sop_instance_uid = with.uid(&meta.media_storage_sop_instance_uid);
+        if !is_uid_form(&meta.media_storage_sop_class_uid) {
+            meta.media_storage_sop_class_uid.clear();
+        }
         meta.implementation_class_uid = IMPLEMENTATION_UID.to_owned();
         meta.implementation_version_name = None;
         meta.source_application_entity_title = None;

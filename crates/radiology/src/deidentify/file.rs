@@ -6,13 +6,10 @@ use std::io::Read as _;
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
-use dicom_object::{FileDicomObject, InMemDicomObject};
 
 use super::dataset::text_of;
 use super::{Deidentifier, DeidentifyError, Known, Removed};
-
-/// Largest file that is read, in bytes.
-const BYTES_MAX: u64 = 2 << 30;
+use crate::dicom::{DicomError, DicomFile};
 
 /// A de-identified copy of a file.
 #[derive(Debug)]
@@ -40,19 +37,11 @@ pub enum FileError {
     /// A directory of other files, which names patients.
     #[error("it is a DICOMDIR, which lists patients; make a new one of the de-identified files")]
     Directory,
-    /// Larger than any picture.
-    #[error("it has {bytes} bytes, more than the {limit} that are read; split it")]
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The bound.
-        limit: u64,
-    },
     /// The file system refused.
     #[error("cannot read it: {0}; check its permissions")]
     Io(#[from] std::io::Error),
     /// Damaged, or written in an unknown way.
-    #[error("it cannot be read as DICOM: {reason}; repair it or leave it out")]
+    #[error("it cannot be read as DICOM: {reason}")]
     Damaged {
         /// What is wrong, without values.
         reason: String,
@@ -68,19 +57,13 @@ impl Deidentifier {
     /// # Errors
     /// [`FileError`]; nothing is written anywhere.
     pub fn file(&self, path: &Path) -> Result<CleanFile, FileError> {
-        let mut file = File::open(path)?;
-        let size = file.metadata()?.len();
+        // Without reading large files that are something else.
         let mut start = Vec::new();
-        file.by_ref().take(132).read_to_end(&mut start)?;
-        if start.get(128..132) != Some(b"DICM") {
+        File::open(path)?.take(132).read_to_end(&mut start)?;
+        if !may_be_dicom(&start) {
             return Err(FileError::NotDicom);
         }
-        if size > BYTES_MAX {
-            return Err(FileError::TooLarge { bytes: size, limit: BYTES_MAX });
-        }
-        let mut bytes = start;
-        file.take(BYTES_MAX).read_to_end(&mut bytes)?;
-        self.bytes(bytes)
+        self.copy(DicomFile::open(path)?)
     }
 
     /// As [`Deidentifier::file`], of a file that is in memory.
@@ -88,7 +71,16 @@ impl Deidentifier {
     /// # Errors
     /// [`FileError`].
     pub fn bytes(&self, bytes: Vec<u8>) -> Result<CleanFile, FileError> {
-        let mut object = parse(bytes)?;
+        self.copy(DicomFile::read(bytes)?)
+    }
+
+    fn copy(&self, file: DicomFile) -> Result<CleanFile, FileError> {
+        let deflated = file.header().transfer_syntax == DEFLATED;
+        let mut object = file.into_object()?;
+        if deflated {
+            // What was inflated for reading is deflated again.
+            object.update_meta(|meta| meta.transfer_syntax = DEFLATED.to_owned());
+        }
         if object.meta().media_storage_sop_class_uid().trim_end_matches('\0') == MEDIA_STORAGE_DIRECTORY {
             return Err(FileError::Directory);
         }
@@ -98,11 +90,12 @@ impl Deidentifier {
         let (study, series) = (uid(tags::STUDY_INSTANCE_UID), uid(tags::SERIES_INSTANCE_UID));
         let instance = uid(tags::SOP_INSTANCE_UID);
         let mut bytes = Vec::new();
-        object.write_all(&mut bytes).map_err(|error| damaged(&error))?;
+        object.write_all(&mut bytes).map_err(|error| FileError::Damaged { reason: error.to_string() })?;
         Ok(CleanFile { bytes, study, series, instance, known, removed })
     }
 }
 
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 const MEDIA_STORAGE_DIRECTORY: &str = "1.2.840.10008.1.3.10";
 
 /// Whether it can be the name of a file: with UIDs retained, it is what the file says.
@@ -113,14 +106,18 @@ fn is_uid(uid: &str) -> bool {
         && !uid.contains("..")
 }
 
-fn parse(bytes: Vec<u8>) -> Result<FileDicomObject<InMemDicomObject>, FileError> {
-    if bytes.get(128..132) != Some(b"DICM") {
-        return Err(FileError::NotDicom);
-    }
-    dicom_object::from_reader(&bytes[..]).map_err(|error| damaged(&error))
+/// Whether a file with these first bytes can be DICOM: a mark, or the first group of a data set without one.
+fn may_be_dicom(start: &[u8]) -> bool {
+    let first_group = matches!(start, [2 | 8, 0, ..] | [0, 2 | 8, ..]);
+    start.get(128..132) == Some(b"DICM") || start.starts_with(b"DICM") || first_group
 }
 
-/// The outermost description alone: those within may quote values.
-fn damaged(error: &dyn std::error::Error) -> FileError {
-    FileError::Damaged { reason: error.to_string() }
+impl From<DicomError> for FileError {
+    fn from(error: DicomError) -> Self {
+        match error {
+            DicomError::NotDicom { .. } => Self::NotDicom,
+            DicomError::Io { source, .. } => Self::Io(source),
+            error => Self::Damaged { reason: error.to_string() },
+        }
+    }
 }

@@ -245,6 +245,43 @@ fn recordings_directories_and_endless_nesting_are_refused() {
 }
 
 #[test]
+fn files_are_copied_in_their_syntax_and_damaged_ones_do_no_harm() {
+    let mut bytes = Vec::new();
+    image(Vec::new()).write_all(&mut bytes).unwrap();
+    let clean = basic().bytes(bytes.clone()).unwrap();
+    assert_eq!(clean.study, basic().uid("1.2.3.4"));
+    let again = dicom_object::from_reader(&clean.bytes[..]).unwrap();
+    assert_eq!(again.meta().transfer_syntax(), uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    assert!(matches!(basic().bytes(b"%PDF-1.4".to_vec()), Err(FileError::NotDicom)));
+    assert!(matches!(basic().bytes(bytes[..300].to_vec()), Err(FileError::Damaged { .. })));
+    // A fixed sequence of damages (Knuth's MMIX generator).
+    let mut state = 1u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut copied, mut refused) = (0, 0);
+    for _ in 0..4000 {
+        let mut damaged = bytes.clone();
+        for _ in 0..=next(4) {
+            let at = 132 + next(bytes.len() - 132);
+            damaged[at] = next(256) as u8;
+        }
+        if next(4) == 0 {
+            damaged.truncate(132 + next(bytes.len() - 132));
+        }
+        match basic().bytes(damaged) {
+            Ok(clean) => {
+                copied += 1;
+                assert!(crate::dicom::DicomFile::read(clean.bytes).is_ok());
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(copied > 500 && refused > 500, "{copied} copied, {refused} refused");
+}
+
+#[test]
 fn structured_reports_keep_their_content_and_lose_names() {
     let text =
         "Small effusion. Compared with 05/12/2018. Discussed with Dr. Fortescue; Mrs. Brandywine was told.";
@@ -274,6 +311,14 @@ fn structured_reports_keep_their_content_and_lose_names() {
     let mut object = image(content());
     with(|o| o.clean_structured_content = false).object(&mut object).unwrap();
     assert!(!bytes(&object).contains("effusion"));
+}
+
+#[test]
+fn what_stands_in_place_of_a_class_and_is_no_uid_goes() {
+    let mut object = image(vec![element(tags::RELATED_GENERAL_SOP_CLASS_UID, VR::UI, "1.2.Fortescue")]);
+    basic().object(&mut object).unwrap();
+    assert!(!bytes(&object).contains("fortescue"));
+    assert_eq!(value(&object, tags::SOP_CLASS_UID), uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE);
 }
 
 #[test]

@@ -25,10 +25,12 @@ fn container(set: &DataSet<'_>, lines: &mut Vec<String>) -> Result<(), DicomErro
         let concept = meaning(&item, tags::CONCEPT_NAME_CODE_SEQUENCE)?;
         match item.code(tags::VALUE_TYPE).as_deref() {
             Some("CONTAINER") => {
+                let name = concept.map(|concept| heading(&concept));
+                lines.extend(name.clone());
                 let before = lines.len();
                 container(&item, lines)?;
-                if let Some(concept) = concept.filter(|_| lines.len() > before) {
-                    lines.insert(before, heading(&concept));
+                if lines.len() == before && name.is_some() {
+                    lines.pop();
                 }
                 continue;
             }

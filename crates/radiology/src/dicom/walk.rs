@@ -150,14 +150,12 @@ impl Walker<'_> {
         Ok(Elements(elements))
     }
 
-    /// Whether what is left of the file is filling: too short for an element, or nothing but zeros.
+    /// Whether what is left of the file is filling: nothing but zeros.
     fn is_padding(&self, end: u64) -> Result<bool, Stop> {
         let left = end - self.at as u64;
-        if left >= 8 {
-            self.have(8)?;
-        }
+        self.have(left.min(8) as usize)?;
         let rest = &self.bytes[self.at.min(self.bytes.len())..];
-        Ok(left < 8 || rest.starts_with(&[0; 8]) && rest.iter().all(|&b| b == 0))
+        Ok(rest.iter().take(8).all(|&byte| byte == 0) && rest.iter().all(|&byte| byte == 0))
     }
 
     /// Tag, value representation and declared length of the element that begins here.

@@ -160,7 +160,11 @@ impl Plane {
                     let here = (column / 2).min(last_column);
                     let beside =
                         if column % 2 == 0 { here.saturating_sub(1) } else { (here + 1).min(last_column) };
-                    let round = if column % 2 == 0 { 8 } else { 7 };
+                    let round = match (ratio.1, column % 2) {
+                        (1, 0) => 4,
+                        (1, _) | (_, 0) => 8,
+                        _ => 7,
+                    };
                     *sample = ((3 * blend(here) + blend(beside) + round) >> 4) as u16;
                 }
             }
