@@ -7,6 +7,7 @@
 mod access;
 mod answers;
 mod api_page;
+mod archives;
 mod backup;
 mod bad_input;
 mod client;

@@ -79,7 +79,7 @@ pub enum Command {
     Index(IndexArgs),
     /// Write the embeddings of images and texts to a safetensors file
     Embed(EmbedArgs),
-    /// De-identify DICOM files
+    /// Look at DICOM files, and de-identify them
     #[command(subcommand)]
     Dicom(DicomCommand),
     /// Generate synthetic chest radiographs with reports and labels

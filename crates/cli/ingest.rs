@@ -24,7 +24,13 @@ const IN_FLIGHT: usize = 32;
 
 pub fn run(args: &IngestArgs) -> Result<ExitCode> {
     let started = Instant::now();
-    let source = Source::open_with(&args.source, &args.source_options())?;
+    if args.index && args.data.is_none() {
+        bail!("--index is for --data; a server takes in what is new by itself");
+    }
+    let mut source = Source::open_with(&args.source, &args.source_options())?;
+    if source.layout() == Layout::Dicom {
+        source.set_dicom(args.dicom_options()?);
+    }
     if let Some(wanted) = args.dry_run {
         return dry_run::run(&source, wanted);
     }
@@ -57,6 +63,10 @@ pub fn run(args: &IngestArgs) -> Result<ExitCode> {
         counts.unchanged,
         counts.failed
     ))?;
+    if counts.images + counts.texts > 0 {
+        let (images, texts) = (output::count(counts.images, "image"), output::count(counts.texts, "text"));
+        output::line(&format!("encoded: {images} and {texts}"))?;
+    }
     let TextCounts { split, chunks, truncated, truncated_tokens } = counts.long_texts;
     if split > 0 {
         let texts = output::count(split, "text");

@@ -2,10 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use anyhow::{Result, bail};
 use diptych_core::{Chunking, CollectionName};
 use diptych_encoder::Precision;
-use diptych_ingest::{Columns, Layout, SourceOptions};
+use diptych_ingest::{Columns, DicomOptions, FramePolicy, Identities, Layout, SourceOptions};
+use diptych_radiology::deidentify::{BurnedIn, Dates, Deidentifier, Options, open_key};
 
 use crate::args::MODEL_HELP;
 use crate::backup_args::ImportArgs;
@@ -15,7 +18,7 @@ use crate::record_args::{WhereArgs, collection};
 const HELP: &str = "\
     The layout of SOURCE is recognised by what is there: a folder of images, JSON lines, CSV or TSV, \
     Parquet, WebDataset (.tar, .tar.gz, shards-{000..009}.tar), MIMIC-CXR-JPG, OpenI as XML or CSV, ROCO, \
-    a folder of vectors as clip-retrieval writes it. --dry-run shows what would be stored. Records that \
+    a DICOM tree, a folder of vectors as clip-retrieval writes it. --dry-run shows what would be stored. Records that \
     are stored already are left alone, so a run that was broken off is simply run again. docs/ingest.md \
     says what each layout becomes.";
 
@@ -34,6 +37,8 @@ pub struct IngestArgs {
     pub format: Option<Layout>,
     #[command(flatten)]
     pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub dicom: DicomArgs,
     /// Data directory on this machine (needs --model)
     #[arg(long, env = "DIPTYCH_DATA", value_name = "DIR", conflicts_with = "server")]
     pub data: Option<PathBuf>,
@@ -92,6 +97,28 @@ pub struct ColumnArgs {
     pub chunking: Option<Chunking>,
 }
 
+/// What becomes of DICOM.
+#[derive(Debug, clap::Args)]
+pub struct DicomArgs {
+    /// Of a DICOM tree: secret of the hashes that patients and studies are named by, made when it is not there;
+    /// the same key gives the same names in later runs [default: DATA.key beside the data directory]
+    #[arg(long, value_name = "FILE", conflicts_with = "keep_identities")]
+    pub key_file: Option<PathBuf>,
+    /// Of a DICOM tree: store it with the patients' numbers, dates and reports as they are
+    #[arg(long)]
+    pub keep_identities: bool,
+    /// Of a DICOM tree: pictures with names burned into their pixels: refuse them, or take them by flag or accept
+    #[arg(long, default_value_t = BurnedIn::Refuse, value_name = "POLICY")]
+    pub burned_in: BurnedIn,
+    /// Of a DICOM tree: dates are moved (shift), kept (keep) or left out (remove)
+    #[arg(long, default_value_t = Dates::Shift, value_name = "shift|keep|remove")]
+    pub dates: Dates,
+    /// Of a DICOM tree: the frames that are taken of an image with several: first, middle, all:N at most, or
+    /// every:N
+    #[arg(long, default_value = "middle", value_parser = frames, value_name = "first|middle|all:N|every:N")]
+    pub frames: FramePolicy,
+}
+
 /// How many records a dry run shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DryRun {
@@ -114,7 +141,47 @@ impl IngestArgs {
             },
             image_root: self.columns.image_root.clone(),
             chunking: self.columns.chunking,
+            // Known when the source is: no other layout needs a key.
+            dicom: DicomOptions::default(),
         }
+    }
+
+    /// What becomes of the identities in a DICOM tree. Opens the key, or makes one, but not for a dry run.
+    pub fn dicom_options(&self) -> Result<DicomOptions> {
+        let frames = self.dicom.frames;
+        if self.dicom.keep_identities {
+            return Ok(DicomOptions { identities: Identities::Kept, frames });
+        }
+        let beside = |data: &PathBuf| {
+            let mut name = data.file_name().unwrap_or_default().to_owned();
+            name.push(".key");
+            data.with_file_name(name)
+        };
+        let file = self.dicom.key_file.clone().or_else(|| self.data.as_ref().map(beside));
+        let key = match (file, self.dry_run) {
+            (Some(file), None) => {
+                let key = open_key(&file)?;
+                if key.created {
+                    eprintln!(
+                        "note: made the key {}: later runs need it, and who has it can link records to patients",
+                        file.display()
+                    );
+                }
+                key.key
+            }
+            (Some(file), Some(_)) if file.exists() => open_key(&file)?.key,
+            (_, Some(_)) => {
+                eprintln!("note: there is no key yet, so the names of patients and studies will be others");
+                [0; 32]
+            }
+            (None, None) => bail!(
+                "a DICOM tree names patients; say by --key-file with which secret their names are replaced, or                  --keep-identities to store them as they are"
+            ),
+        };
+        let mut options = Options::new(key);
+        options.burned_in = self.dicom.burned_in;
+        options.dates = self.dicom.dates;
+        Ok(DicomOptions { identities: Identities::Removed(Arc::new(Deidentifier::new(options))), frames })
     }
 
     /// The same as an import of vectors.
@@ -150,6 +217,20 @@ fn attribute(text: &str) -> Result<(String, String), String> {
     match name.trim().is_empty() || column.is_empty() {
         true => Err("write NAME=COLUMN, or only the name where both are the same".to_owned()),
         false => Ok((name.trim().to_owned(), column.to_owned())),
+    }
+}
+
+fn frames(text: &str) -> Result<FramePolicy, String> {
+    let number = |digits: &str| {
+        let number = digits.parse().ok().filter(|&n: &u32| n > 0);
+        number.ok_or_else(|| "give a number of frames above 0".to_owned())
+    };
+    match text.split_once(':') {
+        None if text == "first" => Ok(FramePolicy::First),
+        None if text == "middle" => Ok(FramePolicy::Middle),
+        Some(("all", max)) => Ok(FramePolicy::All { max: number(max)? }),
+        Some(("every", step)) => number(step).map(FramePolicy::Every),
+        _ => Err("write first, middle, all:N or every:N".to_owned()),
     }
 }
 

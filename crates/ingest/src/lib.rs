@@ -48,6 +48,8 @@ use crate::lines::Lines;
 use crate::paths::Base;
 
 pub use columns::Columns;
+pub use dicom::{DicomOptions, Identities};
+pub use diptych_radiology::dicom::FramePolicy;
 pub use item::{Item, ItemError, ItemImage, LoadImage, Origin, read_image};
 pub use layout::Layout;
 pub use notes::Notes;
@@ -103,7 +105,7 @@ pub enum SourceError {
 }
 
 /// How a source is to be read, where it does not say so itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
     /// The layout, instead of the one that is recognised.
     pub layout: Option<Layout>,
@@ -113,6 +115,8 @@ pub struct SourceOptions {
     pub image_root: Option<PathBuf>,
     /// How texts are divided, instead of what the layout implies: sentences for studies, else the context.
     pub chunking: Option<Chunking>,
+    /// What becomes of DICOM.
+    pub dicom: DicomOptions,
 }
 
 /// A source that exists, and its layout.
@@ -191,6 +195,11 @@ impl Source {
         self.layout
     }
 
+    /// Decides how a DICOM tree is read, which is asked for only once it is known to be one.
+    pub fn set_dicom(&mut self, options: DicomOptions) {
+        self.options.dicom = options;
+    }
+
     /// Why that layout was taken, as a clause.
     pub fn why(&self) -> &str {
         &self.why
@@ -228,7 +237,7 @@ impl Source {
             Layout::OpenI => self.openi()?.describe(),
             Layout::OpenICsv => self.openi_csv()?.describe(),
             Layout::Roco => self.roco()?.describe(),
-            Layout::Dicom => dicom::describe(),
+            Layout::Dicom => dicom::describe(&self.options.dicom),
         })
     }
 
@@ -365,7 +374,9 @@ impl Source {
     }
 
     fn dicom(&self) -> Result<dicom::Studies, SourceError> {
-        dicom::Tree::open(&self.path, self.options.chunking).map_err(|reason| self.unusable(reason))
+        let SourceOptions { dicom, chunking, .. } = &self.options;
+        let studies = dicom::Studies::open(&self.path, dicom, *chunking, self.notes.clone());
+        studies.map_err(|reason| self.unusable(reason))
     }
 }
 

@@ -16,9 +16,17 @@ impl Notes {
 
     /// Counts something; beyond some kinds, all others are one.
     pub(crate) fn count(&self, what: &str) {
+        self.add(what, 1);
+    }
+
+    /// Counts several of something.
+    pub(crate) fn add(&self, what: &str, times: u64) {
+        if times == 0 {
+            return;
+        }
         const KINDS_MAX: usize = 64;
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = notes.len() < KINDS_MAX || notes.contains_key(what);
-        *notes.entry(if known { what } else { "other kinds" }.to_owned()).or_default() += 1;
+        *notes.entry(if known { what } else { "other kinds" }.to_owned()).or_default() += times;
     }
 }

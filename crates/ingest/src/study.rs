@@ -4,6 +4,8 @@
 //! studies writes alike. Deliberately absent: where reports come from.
 
 use diptych_core::{AttributeValue, Attributes, Chunking, Key, Time};
+use diptych_radiology::findings;
+use diptych_radiology::report::Report;
 
 use crate::columns::normal_view;
 use crate::item::{Item, ItemImage, Origin};
@@ -54,9 +56,10 @@ impl Study {
 
 /// The texts that are stored of a report, and the findings in it.
 pub(crate) fn record(report: &str) -> (Vec<String>, Attributes) {
-    let text = report.trim();
-    let texts = if text.is_empty() { Vec::new() } else { vec![text.to_owned()] };
-    (texts, Attributes::new())
+    let report = Report::parse(report);
+    let text = report.text();
+    let texts = if text.trim().is_empty() { Vec::new() } else { vec![text] };
+    (texts, findings::to_attributes(&findings::of_report(&report)))
 }
 
 /// A report of named sections, those that are blank left out: a line each, such as `FINDINGS: ...`.

@@ -10,7 +10,11 @@ use tempfile::TempDir;
 
 mod archives;
 mod damage;
+mod dicom;
 mod layouts;
+mod parquet;
+#[cfg(feature = "s3")]
+mod store;
 mod tables;
 
 use crate::{Item, ItemError, LINE_BYTES_MAX, Source, SourceError, SourceOptions};
