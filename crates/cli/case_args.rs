@@ -1,13 +1,17 @@
 //! What can be typed to ask about cases: `similar` and `draft`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use diptych_client::{FindingStatus, SimilarTo};
-use diptych_core::{Comparison, Condition, Filter, FilterValue, Key, Number, Time};
+use diptych_core::{AttributeValue, Comparison, Condition, Filter, FilterValue, Key, Number, Time};
+use diptych_ingest::{DicomOptions, FramePolicy, Identities, Layout, Source, SourceOptions};
+use diptych_radiology::deidentify::{BurnedIn, Deidentifier, Options, open_key};
 use diptych_radiology::findings::{Observation, UnknownName};
 
 use crate::args::{PlaceArgs, key};
+use crate::ingest_args::key_beside;
 use crate::sources;
 
 const SIMILAR_HELP: &str = "\
@@ -65,6 +69,13 @@ pub struct DraftArgs {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("case").required(true).multiple(true))]
 pub struct CaseArgs {
+    /// DICOM files, or the folder of a study: its views, and its structured reports
+    #[arg(long = "dicom", group = "case", num_args = 1.., value_name = "FILE")]
+    pub dicom: Vec<PathBuf>,
+    /// The secret that a DICOM tree was ingested with, by which the other studies of the patient are known and left
+    /// out [default: DATA.key beside the data directory, where it is there]
+    #[arg(long, requires = "dicom", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Image files: the views of the case
     #[arg(long = "image", group = "case", num_args = 1.., value_name = "FILE")]
     pub images: Vec<PathBuf>,
@@ -129,14 +140,18 @@ pub struct AmongArgs {
 pub type Ages = (Option<i64>, Option<i64>);
 
 impl CaseArgs {
-    /// What is asked; reads the files.
-    pub fn search(&self) -> Result<SimilarTo> {
+    /// What is asked; reads the files. `data` is the data directory, if there is one here.
+    pub fn search(&self, data: Option<&Path>) -> Result<SimilarTo> {
         let mut search = SimilarTo::new().findings_weight(self.findings_weight);
+        let mut report = self.report_text()?;
+        if !self.dicom.is_empty() {
+            search = self.with_dicom(search, data, &mut report)?;
+        }
         for path in &self.images {
             let bytes = sources::read_image(path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
             search = search.and_image(bytes);
         }
-        if let Some(report) = self.report_text()? {
+        if let Some(report) = report {
             search = search.and_report(report);
         }
         if let Some(key) = &self.key {
@@ -155,6 +170,48 @@ impl CaseArgs {
             Some(filter) => search.filter(filter),
             None => search,
         })
+    }
+
+    /// Adds what DICOM files show and say, without what identifies the patient.
+    fn with_dicom(
+        &self,
+        search: SimilarTo,
+        data: Option<&Path>,
+        report: &mut Option<String>,
+    ) -> Result<SimilarTo> {
+        let file = self.key_file.clone().or_else(|| data.map(key_beside).filter(|file| file.exists()));
+        let key = match &file {
+            Some(file) => open_key(file)?.key,
+            None => {
+                eprintln!(
+                    "note: without --key-file the other studies of this patient are not known, and not left out"
+                );
+                [0; 32]
+            }
+        };
+        let with = Deidentifier::new(Options { burned_in: BurnedIn::Accept, ..Options::new(key) });
+        let dicom =
+            DicomOptions { identities: Identities::Removed(Arc::new(with)), frames: FramePolicy::default() };
+        let options = SourceOptions { layout: Some(Layout::Dicom), dicom, ..SourceOptions::default() };
+        let mut search = search;
+        for path in &self.dicom {
+            for item in Source::open_with(path, &options)?.items()? {
+                let item = item?;
+                for image in &item.images {
+                    let bytes = image.load().map_err(|reason| anyhow!("{}: {reason}", path.display()))?;
+                    search = search.and_image(bytes);
+                }
+                if report.is_none() && !item.texts.is_empty() {
+                    *report = Some(item.texts.join("\n"));
+                }
+                if let (Some(AttributeValue::String(patient)), true) =
+                    (item.attributes.get(diptych_cases::PATIENT_ID), file.is_some())
+                {
+                    search = search.patient(patient);
+                }
+            }
+        }
+        Ok(search)
     }
 
     fn report_text(&self) -> Result<Option<String>> {

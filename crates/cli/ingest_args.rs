@@ -1,7 +1,7 @@
 //! What can be typed of `diptych ingest`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -152,12 +152,7 @@ impl IngestArgs {
         if self.dicom.keep_identities {
             return Ok(DicomOptions { identities: Identities::Kept, frames });
         }
-        let beside = |data: &PathBuf| {
-            let mut name = data.file_name().unwrap_or_default().to_owned();
-            name.push(".key");
-            data.with_file_name(name)
-        };
-        let file = self.dicom.key_file.clone().or_else(|| self.data.as_ref().map(beside));
+        let file = self.dicom.key_file.clone().or_else(|| self.data.as_deref().map(key_beside));
         let key = match (file, self.dry_run) {
             (Some(file), None) => {
                 let key = open_key(&file)?;
@@ -175,7 +170,8 @@ impl IngestArgs {
                 [0; 32]
             }
             (None, None) => bail!(
-                "a DICOM tree names patients; say by --key-file with which secret their names are replaced, or                  --keep-identities to store them as they are"
+                "a DICOM tree names patients; say by --key-file with which secret their names are replaced, or \
+                 --keep-identities to store them as they are"
             ),
         };
         let mut options = Options::new(key);
@@ -218,6 +214,13 @@ fn attribute(text: &str) -> Result<(String, String), String> {
         true => Err("write NAME=COLUMN, or only the name where both are the same".to_owned()),
         false => Ok((name.trim().to_owned(), column.to_owned())),
     }
+}
+
+/// The file of the secret of a data directory: beside it, so that no backup of the data holds it.
+pub fn key_beside(data: &Path) -> PathBuf {
+    let mut name = data.file_name().unwrap_or_default().to_owned();
+    name.push(".key");
+    data.with_file_name(name)
 }
 
 fn frames(text: &str) -> Result<FramePolicy, String> {

@@ -21,7 +21,7 @@ const NOTICE: &str = "retrieved text, not a diagnosis";
 const LINE: usize = 110;
 
 pub fn run(args: &SimilarArgs) -> Result<ExitCode> {
-    let mut search = args.case.search()?.k(args.k);
+    let mut search = args.case.search(args.place.data.as_deref())?.k(args.k);
     if args.priors {
         search = search.priors();
     }
@@ -61,7 +61,7 @@ pub fn run(args: &SimilarArgs) -> Result<ExitCode> {
 
 /// Runs `diptych draft`.
 pub fn run_draft(args: &DraftArgs) -> Result<ExitCode> {
-    let search = args.case.search()?.k(args.cases);
+    let search = args.case.search(args.place.data.as_deref())?.k(args.cases);
     let drafted = remote::runtime()?.block_on(async {
         let client = client(&args.place).await?;
         anyhow::Ok(client.draft(&search, Some(args.sentences), Some(args.min_support)).await?)
