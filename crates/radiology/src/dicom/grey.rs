@@ -80,9 +80,9 @@ impl Chain {
     pub(crate) fn picture(&self, frame: &RawFrame) -> Vec<u8> {
         let inverted = frame.photometric == Photometric::Monochrome1;
         match &frame.samples {
-            Samples::U8(values) => self.by_table(values, |v| usize::from(v), inverted),
+            Samples::U8(values) => self.by_table(values, usize::from, inverted),
             Samples::I8(values) => self.by_table(values, |v| usize::from(v.cast_unsigned() ^ 0x80), inverted),
-            Samples::U16(values) => self.by_table(values, |v| usize::from(v), inverted),
+            Samples::U16(values) => self.by_table(values, usize::from, inverted),
             Samples::I16(values) => {
                 self.by_table(values, |v| usize::from(v.cast_unsigned() ^ 0x8000), inverted)
             }

@@ -98,10 +98,13 @@ pub fn scan(root: &Path) -> Result<Studies, DicomError> {
     Ok(scanner.finish())
 }
 
+/// Series by number and UID.
+type SeriesByNumber = BTreeMap<(Option<i64>, String), Series>;
+
 #[derive(Default)]
 struct Scanner {
     found: Studies,
-    studies: BTreeMap<String, (Header, BTreeMap<(Option<i64>, String), Series>)>,
+    studies: BTreeMap<String, (Header, SeriesByNumber)>,
     /// Hashes of the instances seen, eight bytes for each.
     seen: HashSet<u64>,
 }

@@ -152,7 +152,7 @@ impl Plane {
                 let near = (row / ratio.1).min(last_row);
                 let far = match ratio.1 {
                     1 => near,
-                    _ if row % 2 == 0 => near.saturating_sub(1),
+                    _ if row.is_multiple_of(2) => near.saturating_sub(1),
                     _ => (near + 1).min(last_row),
                 };
                 let blend = |column: usize| 3 * at(near, column) + at(far, column);
