@@ -284,12 +284,16 @@ struct Gathered {
 fn picture(path: &Path, frame: u32) -> Result<Vec<u8>, String> {
     let file = DicomFile::open(path).map_err(|e| e.to_string())?;
     let picture = file.frame(frame).map_err(|e| e.to_string())?;
-    let format = match picture.as_bytes().len() + 64 > IMAGE_BYTES_MAX {
-        true => ImageFormat::Png,
-        false => ImageFormat::Pnm,
-    };
+    let (width, height) = (picture.width(), picture.height());
+    let magic = if picture.color().has_color() { "P6" } else { "P5" };
+    let mut bytes = format!("{magic}\n{width} {height}\n255\n").into_bytes();
+    if bytes.len() + picture.as_bytes().len() <= IMAGE_BYTES_MAX {
+        bytes.extend_from_slice(picture.as_bytes());
+        return Ok(bytes);
+    }
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, format).map_err(|e| format!("its pixels cannot be encoded: {e}"))?;
+    let written = picture.write_to(&mut bytes, ImageFormat::Png);
+    written.map_err(|e| format!("its pixels cannot be encoded: {e}"))?;
     Ok(bytes.into_inner())
 }
 

@@ -125,6 +125,7 @@ impl Walker<'_> {
             if depth == 0 && self.is_padding(end)? {
                 break;
             }
+            let begins = self.at;
             let (tag, vr, length) = self.header()?;
             if delimited && tag == ITEM_END {
                 return Ok(Elements(elements));
@@ -134,6 +135,8 @@ impl Walker<'_> {
             }
             if depth == 0 && self.until_pixels && is_pixels(tag) {
                 elements.push(Element { tag, vr, value: Value::Bytes(0..0) });
+                // What was walked is a data set by itself.
+                self.at = begins;
                 break;
             }
             elements.push(self.element(tag, vr, length, depth)?);
