@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use flate2::read::DeflateDecoder;
 use serde_json::Value;
 
-use crate::support::{fail, run, shared_data, succeed, succeed_with_notes};
+use crate::metrics::ask;
+use crate::support::{Server, diptych, fail, mini_model, run, shared_data, succeed, succeed_with_notes};
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
@@ -240,4 +241,129 @@ fn real_files_of_every_kind_are_copied_with_their_pixels() {
         let piece = &bytes[middle..middle + 400];
         assert!(copies.iter().any(|copy| holds(copy, piece)), "{} lost its pixels", original.display());
     }
+}
+
+/// All that a collection tells of itself: its records, and an export of them.
+fn told(dir: &Path, url: &str) -> String {
+    let records = succeed(dir, &["record", "list", "--json", "--server", url]);
+    succeed(dir, &["export", "default", "exported", "--server", url]);
+    let backup = succeed(dir, &["backup", "saved", "--server", url]);
+    let exported: String = files(&dir.join("exported")).iter().map(|file| readable(file)).collect();
+    format!("{records}{backup}{exported}").to_lowercase()
+}
+
+#[test]
+fn five_hundred_planted_identifiers_are_nowhere_once_the_archive_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = [
+        "phantom",
+        "--format",
+        "dicom",
+        "--cases",
+        "60",
+        "--seed",
+        "7",
+        "--canaries",
+        "500",
+        "--out",
+        "phantoms",
+    ];
+    succeed(dir.path(), &cases);
+    let canaries = lines(&dir.path().join("phantoms/canaries.jsonl"));
+    assert_eq!(canaries.len(), 500);
+    let (data, model) = ("data", mini_model());
+    let serve = ["serve", "--data", data, "--model", model.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    let more = ["--metrics-listen", "127.0.0.1:0", "--log-slow-seconds", "0.000001"];
+    let server = Server::spawn(diptych(dir.path(), &[&serve[..], &more].concat()).env("RUST_LOG", "debug"));
+    let ingest = ["ingest", "phantoms/archive", "--key-file", "the.key", "--server", &server.url];
+    let (printed, notes) = succeed_with_notes(dir.path(), &ingest);
+    assert!(printed.contains("60 created"), "{printed}");
+    assert!(printed.contains("identifying"), "the count of what was removed: {printed}");
+    let pictures =
+        ["similar", "--text", "effusion", "-k", "60", "--thumbnails", "pictures", "--server", &server.url];
+    let (shown, _) = succeed_with_notes(dir.path(), &pictures);
+    let (_, page) = ask(&server, "GET /metrics");
+    let records = told(dir.path(), &server.url);
+    let log = server.stop_and_read_log();
+    let stored: String = files(&dir.path().join(data)).iter().map(|file| readable(file)).collect();
+    let thumbnails: String = files(&dir.path().join("pictures")).iter().map(|file| readable(file)).collect();
+    assert!(records.contains("113100") && records.contains("finding.effusion"), "the records are there");
+    let places = [
+        ("output", printed + &notes + &shown),
+        ("metrics", page),
+        ("log", log),
+        ("records and exports", records),
+        ("data directory", stored),
+        ("thumbnails", thumbnails),
+    ];
+    let places = places.map(|(name, text)| (name, text.to_lowercase()));
+    for canary in &canaries {
+        let (value, planted) = (canary["value"].as_str().unwrap(), canary["where"].as_str().unwrap());
+        for form in variants(value) {
+            for (name, text) in &places {
+                assert!(!stands(text, &form), "{planted} '{form}' is in the {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_study_as_files_finds_other_patients_and_keeps_its_own_name_to_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(
+        dir.path(),
+        &["phantom", "--format", "dicom", "--cases", "40", "--seed", "3", "--out", "phantoms"],
+    );
+    let model = mini_model();
+    let here = ["--data", "data", "--model", model.to_str().unwrap()];
+    let ingested = succeed(dir.path(), &[&["ingest", "phantoms/archive"][..], &here].concat());
+    assert!(ingested.contains("40 created"), "{ingested}");
+    assert!(dir.path().join("data.key").is_file(), "the secret is beside the data");
+    let again = succeed(dir.path(), &[&["ingest", "phantoms/archive"][..], &here].concat());
+    assert!(again.contains("40 unchanged") && again.contains("encoded: 0 images"), "{again}");
+
+    let picture = files(&dir.path().join("phantoms/archive"))
+        .into_iter()
+        .find(|file| file.extension().is_none_or(|e| e != "txt") && readable(file).contains("monochrome"))
+        .unwrap();
+    let asked = ["similar", "--dicom", picture.to_str().unwrap(), "-k", "40", "--json"];
+    let own = |more: &[&str]| -> Vec<Value> {
+        let answer = succeed(dir.path(), &[&asked[..], &here, more].concat());
+        serde_json::from_str::<Value>(&answer).unwrap()["cases"].as_array().unwrap().clone()
+    };
+    let patient = |case: &Value| case["attributes"]["patient_id"].as_str().unwrap().to_owned();
+    let all = own(&["--all-patients"]);
+    let mine = patient(&all[0]);
+    assert!(all[0]["image"]["cosine"].as_f64().unwrap() > 0.999, "its own study is the nearest: {}", all[0]);
+    let others = own(&[]);
+    assert!(!others.is_empty() && others.iter().all(|case| patient(case) != mine));
+    let priors = own(&["--priors"]);
+    assert!(!priors.is_empty() && priors.iter().all(|case| patient(case) == mine));
+    let dates: Vec<&str> = priors.iter().map(|c| c["attributes"]["study_date"].as_str().unwrap()).collect();
+    assert!(dates.is_sorted_by(|a, b| a >= b), "the latest first: {dates:?}");
+    let (_, notes) =
+        succeed_with_notes(dir.path(), &[&asked[..], &here, &["--key-file", "data.key"]].concat());
+    assert!(!notes.contains("without --key-file"), "{notes}");
+}
+
+#[test]
+fn a_file_is_shown_without_naming_anybody() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(
+        dir.path(),
+        &["phantom", "--format", "dicom", "--cases", "2", "--seed", "3", "--out", "phantoms"],
+    );
+    let all = files(&dir.path().join("phantoms/archive"));
+    let picture = all.iter().find(|file| readable(file).contains("monochrome2")).unwrap().to_str().unwrap();
+    let shown = succeed(dir.path(), &["dicom", "show", picture, "--out", "shown.png"]);
+    assert!(shown.contains("(hidden)") && shown.contains("MONOCHROME2"), "{shown}");
+    let png = fs::read(dir.path().join("shown.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+    let named = succeed(dir.path(), &["dicom", "show", picture, "--identifying"]);
+    assert!(!named.contains("(hidden)"), "{named}");
+    let json: Value =
+        serde_json::from_str(&succeed(dir.path(), &["dicom", "show", picture, "--json"])).unwrap();
+    assert!(json.is_object());
+    fs::write(dir.path().join("text.dcm"), "no DICOM").unwrap();
+    assert!(fail(dir.path(), &["dicom", "show", "text.dcm"]).contains("DICM"));
 }

@@ -17,7 +17,7 @@ const METRICS: [&str; 2] = ["--metrics-listen", "127.0.0.1:0"];
 const CANARY: &str = "canary-4711";
 
 /// What a web server answers to a request line: its head and its body.
-fn ask(server: &Server, request: &str) -> (String, String) {
+pub(crate) fn ask(server: &Server, request: &str) -> (String, String) {
     let url = server.line.split_whitespace().last().unwrap();
     let address = url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();

@@ -8,6 +8,7 @@ use diptych_core::{AttributeValue, Attributes, Chunking, Key};
 use crate::item::{Item, Origin, printable};
 use crate::keys::Found;
 use crate::paths::{Base, slashed};
+use crate::study;
 
 /// A mapping of columns, or fields, by hand. What is not mapped goes by its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -180,7 +181,14 @@ impl Row {
             (None, None, None) => return Err("it has no key; give it one".to_owned()),
         };
         let key = Key::new(key).map_err(|e| e.to_string())?;
-        let attributes = if self.joins { study_attributes(self.attributes) } else { self.attributes };
+        let mut attributes = self.attributes;
+        if self.joins {
+            attributes = study_attributes(attributes);
+            // What a row says of a finding goes before what its report does.
+            for (name, value) in self.texts.iter().flat_map(|text| study::record(text).1) {
+                attributes.entry(name).or_insert(value);
+            }
+        }
         let by_layout = if self.joins { Chunking::Sentences } else { Chunking::Context };
         let chunking = chunking.unwrap_or(by_layout);
         let item = Item { key, images, texts: self.texts, chunking, attributes, origin };

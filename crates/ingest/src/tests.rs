@@ -387,6 +387,7 @@ fn real_radiographs_with_notes_are_read_completely() {
     assert_eq!(items[0].key.as_str(), "p0004-c1");
     assert_eq!(items[0].attributes["age"], AttributeValue::Integer(52));
     assert_eq!(items[0].attributes["views"], AttributeValue::List(vec!["PA".to_owned()]));
+    assert_eq!(items[0].attributes["finding.opacity"], AttributeValue::String("present".to_owned()));
     assert!(!items[0].attributes.contains_key("licence"), "null is absent");
     let duplicates = items.iter().filter(|i| i.attributes.contains_key("duplicate_image_of")).count();
     assert!(duplicates >= 1 && duplicates <= 5);
