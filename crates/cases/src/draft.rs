@@ -276,9 +276,11 @@ fn words(text: &str) -> Vec<String> {
 
 /// Whether one says that something is there and the other that it is not.
 fn contradicts(a: &Findings, b: &Findings) -> bool {
-    let opposite = |observation: &Observation, status: &Status| match (status, b.get(observation)) {
-        (Status::Present, Some(Status::Absent)) | (Status::Absent, Some(Status::Present)) => true,
-        _ => false,
+    let opposite = |observation: &Observation, status: &Status| {
+        matches!(
+            (status, b.get(observation)),
+            (Status::Present, Some(Status::Absent)) | (Status::Absent, Some(Status::Present))
+        )
     };
     a.iter().any(|(observation, status)| opposite(observation, status))
 }

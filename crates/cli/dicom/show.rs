@@ -3,7 +3,7 @@
 //! Owns: the layout of the table and of the JSON. Identifying values are hidden unless they are asked for.
 //! Not here: how files are read, which is the crate radiology's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -28,9 +28,12 @@ pub struct ShowArgs {
     /// Frame to show, counted from 0 [default: the one in the middle]
     #[arg(long, value_name = "N")]
     pub frame: Option<u32>,
-    /// Where to write the picture, 8 bits of grey or of each colour
+    /// Where to write the picture, 8 bits of grey or of each colour [default: the file's name with .png, here]
     #[arg(long, value_name = "FILE.png")]
     pub out: Option<PathBuf>,
+    /// Write no picture
+    #[arg(long, conflicts_with = "out")]
+    pub no_picture: bool,
     /// Also print the smallest, largest and mean stored value, the same after the modality stage or of each
     /// colour, and a hash of the stored values (BLAKE3, little endian, interleaved by pixel)
     #[arg(long)]
@@ -57,9 +60,11 @@ pub fn run(args: &ShowArgs) -> Result<ExitCode> {
     let middle = FramePolicy::default().frames(frames).first().copied().unwrap_or(0);
     let frame = args.frame.unwrap_or(middle);
     // The table is printed even where the pixels cannot be shown: it says why.
-    let pixels = if args.raw_stats || args.out.is_some() || args.frame.is_some() {
+    let asked = args.raw_stats || args.out.is_some() || args.frame.is_some();
+    let out = (!args.no_picture).then(|| args.out.clone().unwrap_or_else(|| picture_name(&args.file)));
+    let pixels = if asked || (header.image.is_some() && out.is_some()) {
         rows.push(("frame", frame.into()));
-        Some(picture(args, &file, frame, &mut rows))
+        Some(picture(args, out.as_deref(), &file, frame, &mut rows))
     } else {
         None
     };
@@ -70,13 +75,20 @@ pub fn run(args: &ShowArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The name of a picture in the current folder.
+fn picture_name(file: &Path) -> PathBuf {
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(".png");
+    PathBuf::from(name)
+}
+
 /// Decodes a frame once, for its numbers and its picture.
-fn picture(args: &ShowArgs, file: &DicomFile, frame: u32, rows: &mut Rows) -> Result<()> {
+fn picture(args: &ShowArgs, out: Option<&Path>, file: &DicomFile, frame: u32, rows: &mut Rows) -> Result<()> {
     let raw = file.raw_frame(frame)?;
     if args.raw_stats {
         rows.extend(statistics(file, &raw, frame)?);
     }
-    if let Some(out) = &args.out {
+    if let Some(out) = out {
         let picture = file.picture(&raw, frame)?;
         picture
             .save_with_format(out, image::ImageFormat::Png)

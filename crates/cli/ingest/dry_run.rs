@@ -79,6 +79,12 @@ fn sum_up(source: &Source, seen: &Seen, ended: bool) -> Result<()> {
     if seen.errors > ERRORS_SHOWN {
         output::line(&format!("\nleft out: {} more", output::grouped(seen.errors - ERRORS_SHOWN)))?;
     }
+    for (what, times) in source.notes().told() {
+        output::line(&format!("look at: {} {what}", output::grouped(times)))?;
+    }
+    for (place, kinds) in source.notes().removed() {
+        output::line(&format!("identifying, removed from {place}: {kinds}"))?;
+    }
     for (what, times) in source.notes().left_out() {
         output::line(&format!("not read: {} {what}", output::grouped(times)))?;
     }

@@ -86,7 +86,7 @@ impl Studies {
         }
         let found = dicom::scan(root).map_err(|e| e.to_string())?;
         for (count, what) in [
-            (found.not_dicom, "files that are not DICOM"),
+            (found.not_dicom, "files that are not DICOM, other than as texts of a study"),
             (found.directories, "tables of contents"),
             (found.duplicates, "copies of the same instance"),
             (found.special, "links, pipes and devices"),
@@ -148,10 +148,11 @@ impl Studies {
         if let Identities::Removed(with) = &self.options.identities {
             let removed = with.object(&mut object).map_err(|e| e.to_string())?;
             for (kind, times) in removed.kinds.iter() {
-                self.notes.add(&format!("identifying attributes of kind {}", kind.as_str()), times);
+                self.notes.remove("attributes", kind.as_str(), times);
             }
             if removed.annotation != Annotation::None && with.options().burned_in != BurnedIn::Accept {
-                self.notes.count("nothing of pictures that may have names in their pixels: look at them");
+                self.notes
+                    .tell("of the pictures may have names in their pixels, which nobody has looked into");
             }
             gathered.methods.extend(removed.methods.iter().map(|(code, _)| *code));
             source = format!("{}.dcm", with.uid(&uid));
@@ -259,7 +260,7 @@ impl Studies {
         let Identities::Removed(with) = &self.options.identities else { return Some(text) };
         let (clean, scrubbed) = with.text(&text, &gathered.known);
         for (kind, times) in scrubbed.iter() {
-            self.notes.add(&format!("identifying words of reports of kind {}", kind.as_str()), times);
+            self.notes.remove("reports", kind.as_str(), times);
         }
         Some(clean)
     }

@@ -36,13 +36,14 @@ impl<I: Iterator<Item = FoundResult>> Unique<I> {
     }
 
     fn take(&mut self, Found { item, joins }: Found) {
-        if joins && let Some(held) = &mut self.held {
-            if held.key == item.key {
-                if let Err(error) = join(held, item) {
-                    self.ready.push_back(Err(error));
-                }
-                return;
+        if joins
+            && let Some(held) = &mut self.held
+            && held.key == item.key
+        {
+            if let Err(error) = join(held, item) {
+                self.ready.push_back(Err(error));
             }
+            return;
         }
         self.ready.extend(self.held.take().map(Ok));
         self.items += 1;

@@ -94,7 +94,7 @@ struct Open {
 }
 
 enum List {
-    Table { table: Table, id: usize, name: Option<usize>, caption: usize },
+    Table { table: Box<Table>, id: usize, name: Option<usize>, caption: usize },
     Lines { lines: Box<crate::lines::TextLines<Input>>, file: Arc<Path> },
 }
 
@@ -145,7 +145,7 @@ fn open(path: &Path, split: Option<&'static str>, image_root: Option<&Path>) -> 
         let missing = || "it needs the columns id and caption".to_owned();
         let id = place(["ID", "id"]).ok_or_else(missing)?;
         let caption = place(["Caption", "caption"]).ok_or_else(missing)?;
-        List::Table { name: place(["name", "name"]), id, caption, table }
+        List::Table { name: place(["name", "name"]), id, caption, table: Box::new(table) }
     } else {
         let input = Input::open(path).map_err(|e| format!("cannot be opened: {e}"))?;
         List::Lines { lines: Box::new(crate::lines::TextLines::new(input)), file: Arc::from(path) }

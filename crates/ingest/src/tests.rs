@@ -390,5 +390,5 @@ fn real_radiographs_with_notes_are_read_completely() {
     assert_eq!(items[0].attributes["finding.opacity"], AttributeValue::String("present".to_owned()));
     assert!(!items[0].attributes.contains_key("licence"), "null is absent");
     let duplicates = items.iter().filter(|i| i.attributes.contains_key("duplicate_image_of")).count();
-    assert!(duplicates >= 1 && duplicates <= 5);
+    assert!((1..=5).contains(&duplicates));
 }

@@ -43,7 +43,7 @@ pub enum SectionKind {
     Preliminary,
     /// Text without a header, or below REPORT.
     Body,
-    /// Who dictated, read and signed it.
+    /// Whose it is, and who dictated, read and signed it.
     Signature,
 }
 

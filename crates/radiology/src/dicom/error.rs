@@ -97,7 +97,7 @@ pub enum DicomError {
         what: String,
     },
     /// No pixels.
-    #[error("no pixel data; only an image can be shown (a report has `sr_text`)")]
+    #[error("no pixel data; only an image can be shown")]
     NoPixelData,
     /// An attribute that pixels cannot do without.
     #[error("{name} {tag} is missing; without it the pixels cannot be read, export the image again")]

@@ -15,12 +15,13 @@ pub(crate) fn text(set: &DataSet<'_>) -> Result<Option<String>, DicomError> {
     if set.element(tags::CONTENT_SEQUENCE).is_none() {
         return Ok(None);
     }
-    container(set, &mut lines)?;
+    container(set, false, &mut lines)?;
     Ok(Some(lines.join("\n")).filter(|text| !text.is_empty()))
 }
 
-/// What is said within a container. The depth of the tree is that of the data set, which is bounded.
-fn container(set: &DataSet<'_>, lines: &mut Vec<String>) -> Result<(), DicomError> {
+/// What is said within a container, which is `titled` when a heading stands before it. The depth of the tree is
+/// that of the data set, which is bounded.
+fn container(set: &DataSet<'_>, titled: bool, lines: &mut Vec<String>) -> Result<(), DicomError> {
     for item in set.items(tags::CONTENT_SEQUENCE) {
         let concept = meaning(&item, tags::CONCEPT_NAME_CODE_SEQUENCE)?;
         match item.code(tags::VALUE_TYPE).as_deref() {
@@ -28,21 +29,30 @@ fn container(set: &DataSet<'_>, lines: &mut Vec<String>) -> Result<(), DicomErro
                 let name = concept.map(|concept| heading(&concept));
                 lines.extend(name.clone());
                 let before = lines.len();
-                container(&item, lines)?;
+                container(&item, name.is_some(), lines)?;
                 if lines.len() == before && name.is_some() {
                     lines.pop();
                 }
                 continue;
             }
-            Some("TEXT") => say(lines, concept, item.text(tags::TEXT_VALUE)?),
+            Some("TEXT") => {
+                // Under a heading, a text that is only called a finding or a comment needs no name of its own.
+                let named = concept.filter(|concept| !titled || !is_general(&heading(concept)));
+                say(lines, named, item.text(tags::TEXT_VALUE)?);
+            }
             Some("CODE") => say(lines, concept, meaning(&item, tags::CONCEPT_CODE_SEQUENCE)?),
             Some("NUM") => say(lines, concept, measured(&item)?),
             // Names, dates and UIDs are about the report, not part of what it says.
             _ => {}
         }
-        container(&item, lines)?;
+        container(&item, titled, lines)?;
     }
     Ok(())
+}
+
+/// Whether a name says nothing that the heading above it does not.
+fn is_general(name: &str) -> bool {
+    ["FINDINGS:", "IMPRESSION:", "COMMENT:", "DESCRIPTION:", "TEXT:"].contains(&name)
 }
 
 /// What stands before a section; a plural as reports write it.
@@ -50,7 +60,11 @@ fn heading(concept: &str) -> String {
     let name = concept.trim_end_matches(':').to_uppercase();
     match name.as_str() {
         "FINDING" => "FINDINGS:".to_owned(),
-        "CONCLUSION" | "CONCLUSIONS" | "SUMMARY" => "IMPRESSION:".to_owned(),
+        "CONCLUSION" | "CONCLUSIONS" | "SUMMARY" | "IMPRESSIONS" => "IMPRESSION:".to_owned(),
+        // As the templates of reports (PS3.16 TID 2000, CID 7001) call them.
+        "CURRENT PROCEDURE DESCRIPTIONS" => "EXAMINATION:".to_owned(),
+        "PROCEDURE DESCRIPTIONS" => "TECHNIQUE:".to_owned(),
+        "PREVIOUS FINDINGS" => "COMPARISON:".to_owned(),
         _ => format!("{name}:"),
     }
 }

@@ -187,3 +187,15 @@ proptest! {
         prop_assert!(again.sections().len() <= report.sections().len() + 8);
     }
 }
+
+#[test]
+fn whose_report_it_is_is_not_report() {
+    let text = "COMMENT: PATIENT NAME: ___, ___\nMRN: ___    ACCESSION: ___\nDATE OF EXAM: ___    SEX: F\n\
+        EXAMINATION: CHEST.\nHISTORY: Fever.\nFINDINGS: No airspace disease.\nIMPRESSION: Small nodule.";
+    let report = Report::parse(text);
+    assert_eq!(report.impression(), Some("Small nodule."));
+    assert_eq!(
+        report.text(),
+        "EXAMINATION: CHEST.\nINDICATION: Fever.\nFINDINGS: No airspace disease.\nIMPRESSION: Small nodule."
+    );
+}
