@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use diptych_core::{Embedding, Encode};
+use diptych_core::{Embedding, Encode, PreparedImage};
 use diptych_engine::{BulkOptions, ordered_map};
+use diptych_ingest::ItemImage;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 use crate::args::EmbedArgs;
@@ -48,18 +49,33 @@ pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Embeds image files in order: a decode pool in front of batched encoding, as ingestion does it.
+/// Embeds image files in order.
 pub fn embed_images(encoder: &dyn Encode, paths: &[PathBuf]) -> Result<Vec<Embedding>> {
+    embed_loaded(encoder, paths, |path| {
+        let bytes = sources::read_image(path).map_err(|reason| anyhow::anyhow!("{reason}"));
+        bytes.and_then(|bytes| Ok(encoder.prepare_image(&bytes)?)).with_context(|| path.display().to_string())
+    })
+}
+
+/// Embeds the images of items in order, wherever they are.
+pub fn embed_item_images(encoder: &dyn Encode, images: &[&ItemImage]) -> Result<Vec<Embedding>> {
+    embed_loaded(encoder, images, |image| {
+        let bytes = image.load().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+        encoder.prepare_image(&bytes).with_context(|| image.source())
+    })
+}
+
+/// Embeds what is loaded: a decode pool in front of batched encoding, as ingestion does it.
+fn embed_loaded<T: Sync>(
+    encoder: &dyn Encode,
+    images: &[T],
+    load: impl Fn(&T) -> Result<PreparedImage> + Sync,
+) -> Result<Vec<Embedding>> {
     let BulkOptions { workers, batch } = BulkOptions::default();
-    let bar = output::progress_bar(Some(paths.len() as u64), "images");
-    let mut embeddings = Vec::with_capacity(paths.len());
+    let bar = output::progress_bar(Some(images.len() as u64), "images");
+    let mut embeddings = Vec::with_capacity(images.len());
     std::thread::scope(|scope| {
-        let mut prepared = ordered_map(scope, paths, workers, 2 * batch + workers, |path| {
-            let bytes = sources::read_image(path).map_err(|reason| anyhow::anyhow!("{reason}"));
-            bytes
-                .and_then(|bytes| Ok(encoder.prepare_image(&bytes)?))
-                .with_context(|| path.display().to_string())
-        });
+        let mut prepared = ordered_map(scope, images, workers, 2 * batch + workers, &load);
         loop {
             let images = prepared.by_ref().take(batch).collect::<Result<Vec<_>>>()?;
             if images.is_empty() {

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use diptych_core::AttributeValue;
-use diptych_ingest::{Item, Source};
+use diptych_ingest::{DicomOptions, Identities, Item, Layout, Source};
+use diptych_radiology::deidentify::{BurnedIn, Deidentifier, Options};
 
 /// Reads every item of a source. An evaluation leaves nothing out, so one bad line is an error.
 pub fn read(path: &Path) -> Result<Vec<Item>> {
     let mut items = Vec::new();
-    for item in Source::open(path)?.items()? {
+    for item in open(path)?.items()? {
         match item {
             Ok(item) => items.push(item),
             Err(error) => bail!("{error}; correct the file, an evaluation leaves nothing out"),
@@ -29,6 +30,17 @@ pub fn read(path: &Path) -> Result<Vec<Item>> {
 /// The files of an item's images.
 pub fn image_files(item: &Item) -> Result<Vec<PathBuf>> {
     item.image_files().map_err(|reason| anyhow!("{}: {reason}", item.origin))
+}
+
+/// A source. Of a DICOM tree nothing that identifies patients is wanted, and no later run has to give the same names.
+fn open(path: &Path) -> Result<Source> {
+    let mut source = Source::open(path)?;
+    if source.layout() == Layout::Dicom {
+        let options = Options { burned_in: BurnedIn::Accept, ..Options::new([0; 32]) };
+        let with = Arc::new(Deidentifier::new(options));
+        source.set_dicom(DicomOptions { identities: Identities::Removed(with), ..DicomOptions::default() });
+    }
+    Ok(source)
 }
 
 /// Per item, the number of its group: its own, or that of all items with the same value of an

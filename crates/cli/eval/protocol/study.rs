@@ -4,17 +4,17 @@
 //! nothing is said is left out: nobody could say what is like it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use diptych_core::{Attributes, Embedding, Encode};
 use diptych_encoder::DualEncoder;
+use diptych_ingest::ItemImage;
 use diptych_radiology::findings::{Findings, Observation, Status, from_attributes, of_report};
 use diptych_radiology::report::Report;
 
 use super::Side;
 use crate::args::EvalArgs;
-use crate::embed::{embed_images, embed_texts};
+use crate::embed::{embed_item_images, embed_texts};
 use crate::output::grouped;
 use crate::pairs::{self, Numbers};
 
@@ -41,7 +41,7 @@ pub struct Studies {
 
 #[derive(Default)]
 struct Study {
-    images: Vec<PathBuf>,
+    images: Vec<ItemImage>,
     sentences: Vec<String>,
     texts: Vec<String>,
     attributes: Attributes,
@@ -64,8 +64,7 @@ impl Studies {
                 studies.push(Study { group, ..Study::default() });
             }
             let study = &mut studies[study as usize];
-            let files = item.image_files().map_err(|reason| anyhow!("{}: {reason}", item.origin))?;
-            study.images.extend(files);
+            study.images.extend(item.images);
             for text in item.texts {
                 if !study.texts.contains(&text) {
                     study.texts.push(text);
@@ -82,9 +81,8 @@ impl Studies {
 
     /// Studies by their images.
     pub fn by_images(&self, encoder: &DualEncoder) -> Result<Side> {
-        let paths: Vec<PathBuf> =
-            self.studies.iter().flat_map(|study| study.images.iter().cloned()).collect();
-        let mut embeddings = embed_images(encoder, &paths)?.into_iter();
+        let images: Vec<&ItemImage> = self.studies.iter().flat_map(|study| &study.images).collect();
+        let mut embeddings = embed_item_images(encoder, &images)?.into_iter();
         Ok(self.side(|study| embeddings.by_ref().take(study.images.len()).collect()))
     }
 
