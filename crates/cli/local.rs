@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use diptych_client::Client;
 use diptych_core::{Digest, Embedding, Encode, EncodeError, ModelId, PreparedImage, PreparedText};
 use diptych_encoder::{DualEncoder, Precision};
-use diptych_engine::{Engine, EngineOptions};
+use diptych_engine::{Engine, EngineOptions, IndexKind};
 use diptych_store::{Store, StoreOptions};
 
+use crate::args::PlaceArgs;
 use crate::hub;
 use crate::record_args::WhereArgs;
-use crate::remote;
+use crate::{output, remote};
 
 /// Loads a model: a directory, or a name such as `hf:owner/name`.
 pub fn load_model(model: &Path, precision: Precision) -> Result<DualEncoder> {
@@ -36,6 +37,22 @@ pub fn open_engine(
 /// Opens a data directory.
 pub fn open_store(data: &Path, create: bool) -> Result<Store> {
     Ok(Store::open(data, &StoreOptions { create, ..StoreOptions::default() })?)
+}
+
+/// A client for questions: of a server, or of the services over a data directory of this machine. One question does
+/// not pay for building a graph: it is answered by the one that is in the files, or by an exact scan.
+pub async fn asking(place: &PlaceArgs) -> Result<Client> {
+    let client = match (&place.data, &place.model, &place.server) {
+        (Some(data), Some(model), None) => {
+            output::init_logs_from("warn");
+            let encoder = load_model(model, place.precision)?;
+            let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
+            client_of(open_engine(data, encoder, options, false)?).await?
+        }
+        (_, _, Some(server)) => remote::connect(server).await?,
+        _ => unreachable!("the parser wants --data and --model, or --server"),
+    };
+    Ok(client.with_collection(place.collection.clone()))
 }
 
 /// A client of a server, or of the services over a data directory that is opened without its model.

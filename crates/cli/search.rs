@@ -5,9 +5,8 @@ mod shown;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use diptych_client::{Client, Found, Hit, Search, SearchStats};
+use diptych_client::{Found, Hit, Search, SearchStats};
 use diptych_core::{Lexical, QuerySource, Target, Term};
-use diptych_engine::{EngineOptions, IndexKind};
 use diptych_lexical::LexicalQuery;
 use serde_json::{Value, json};
 
@@ -22,7 +21,7 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
     let words = words.as_ref();
     let search = search(args, terms, lexical.as_ref());
     let found = remote::runtime()?.block_on(async {
-        let client = client(args).await?.with_collection(args.place.collection.clone());
+        let client = local::asking(&args.place).await?;
         anyhow::Ok(client.search(&search).await?)
     })?;
     if found.stats.truncated_tokens > 0 {
@@ -64,21 +63,6 @@ pub fn run(args: &SearchArgs) -> Result<ExitCode> {
     // Beside the answer, which may go on to another program.
     eprintln!("{}", summary_of_stats(&found.stats));
     Ok(ExitCode::SUCCESS)
-}
-
-/// A client of a server, or of the services over a data directory of this machine. One question does not pay for
-/// building a graph: it is answered by the one that is in the files, or by an exact scan.
-async fn client(args: &SearchArgs) -> Result<Client> {
-    match (&args.place.data, &args.place.model, &args.place.server) {
-        (Some(data), Some(model), None) => {
-            output::init_logs_from("warn");
-            let encoder = local::load_model(model, args.place.precision)?;
-            let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
-            local::client_of(local::open_engine(data, encoder, options, false)?).await
-        }
-        (_, _, Some(server)) => remote::connect(server).await,
-        _ => unreachable!("the parser wants --data and --model, or --server"),
-    }
 }
 
 /// What was typed.

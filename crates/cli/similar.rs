@@ -4,14 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use diptych_client::{
-    CaseMatch, Client, Draft, DraftSentence, FindingStatus, Findings, Part, PartContent, SimilarCase,
-    SimilarCases,
+    CaseMatch, Draft, DraftSentence, FindingStatus, Findings, Part, PartContent, SimilarCase, SimilarCases,
 };
 use diptych_core::{AttributeValue, Attributes};
-use diptych_engine::{EngineOptions, IndexKind};
 use serde_json::{Map, Value, json};
 
-use crate::args::PlaceArgs;
 use crate::case_args::{DraftArgs, SimilarArgs};
 use crate::{local, output, remote};
 
@@ -29,7 +26,7 @@ pub fn run(args: &SimilarArgs) -> Result<ExitCode> {
         search = search.thumbnails();
     }
     let found = remote::runtime()?
-        .block_on(async { anyhow::Ok(client(&args.place).await?.similar(&search).await?) })?;
+        .block_on(async { anyhow::Ok(local::asking(&args.place).await?.similar(&search).await?) })?;
     if let Some(dir) = &args.thumbnails {
         output::write_pictures(dir, found.cases.iter().map(|case| case.thumbnail.as_deref()))?;
     }
@@ -63,7 +60,7 @@ pub fn run(args: &SimilarArgs) -> Result<ExitCode> {
 pub fn run_draft(args: &DraftArgs) -> Result<ExitCode> {
     let search = args.case.search(args.place.data.as_deref())?.k(args.cases);
     let drafted = remote::runtime()?.block_on(async {
-        let client = client(&args.place).await?;
+        let client = local::asking(&args.place).await?;
         anyhow::Ok(client.draft(&search, Some(args.sentences), Some(args.min_support)).await?)
     })?;
     if args.json {
@@ -92,21 +89,6 @@ pub fn run_draft(args: &DraftArgs) -> Result<ExitCode> {
         eprintln!("{} left out that contradict", output::count(drafted.contradictions.into(), "sentence"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A client of a server, or of the services over a data directory of this machine.
-async fn client(place: &PlaceArgs) -> Result<Client> {
-    let client = match (&place.data, &place.model, &place.server) {
-        (Some(data), Some(model), None) => {
-            output::init_logs_from("warn");
-            let encoder = local::load_model(model, place.precision)?;
-            let options = EngineOptions { index: IndexKind::Ready, ..EngineOptions::default() };
-            local::client_of(local::open_engine(data, encoder, options, false)?).await?
-        }
-        (_, _, Some(server)) => remote::connect(server).await?,
-        _ => unreachable!("the parser wants --data and --model, or --server"),
-    };
-    Ok(client.with_collection(place.collection.clone()))
 }
 
 fn print_case(rank: usize, case: &SimilarCase) -> Result<()> {

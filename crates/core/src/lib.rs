@@ -5,6 +5,7 @@
 //! Deliberately absent: I/O, async, threads, serialisation formats. Those belong to the crates that
 //! store, send or compute these values.
 
+pub mod calendar;
 mod embedding;
 mod encode;
 mod facet;

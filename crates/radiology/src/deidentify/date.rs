@@ -3,6 +3,8 @@
 //! The calendar is the proleptic Gregorian one (the day counts are those of Howard Hinnant's
 //! `days_from_civil`). Deliberately absent: dates in prose (`scrub`), and how far a patient's dates move.
 
+use diptych_core::calendar::{civil_from_days, days_from_civil, month_days};
+
 /// Moves every date of a DA value; `None` when one of them is no date.
 pub(super) fn shift_da(value: &str, days: i64) -> Option<String> {
     each(value, |date| {
@@ -43,39 +45,13 @@ fn moved(date: &str, days: i64) -> Option<String> {
     if !is_day(year, month, day) {
         return None;
     }
-    let (year, month, day) = civil(days_of(year, month, day) + days);
+    let (year, month, day) = civil_from_days(days_from_civil(year, month, day) + days);
     (0..=9999).contains(&year).then(|| format!("{year:04}{month:02}{day:02}"))
 }
 
 /// Whether a day is in the calendar.
 pub(super) fn is_day(year: i64, month: i64, day: i64) -> bool {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let last = match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return false,
-    };
-    (1..=last).contains(&day)
-}
-
-fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year - era * 400;
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year
-}
-
-fn civil(days: i64) -> (i64, i64, i64) {
-    let era = days.div_euclid(146_097);
-    let of_era = days - era * 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    (1..=12).contains(&month) && (1..=month_days(year, month)).contains(&day)
 }
 
 #[cfg(test)]
@@ -92,8 +68,8 @@ mod tests {
         assert_eq!(shift_da("20200301\\20200302", -1).unwrap(), "20200229\\20200301");
         assert_eq!(shift_da("", -1).unwrap(), "");
         for day in 0..200_000 {
-            let (y, m, d) = civil(day);
-            assert!(is_day(y, m, d) && days_of(y, m, d) == day, "{day}: {y}-{m}-{d}");
+            let (y, m, d) = civil_from_days(day);
+            assert!(is_day(y, m, d) && days_from_civil(y, m, d) == day, "{day}: {y}-{m}-{d}");
         }
     }
 
