@@ -245,7 +245,7 @@ fn real_files_of_every_kind_are_copied_with_their_pixels() {
 
 /// All that a collection tells of itself: its records, and an export of them.
 fn told(dir: &Path, url: &str) -> String {
-    let records = succeed(dir, &["record", "list", "--json", "--server", url]);
+    let records = succeed(dir, &["record", "list", "--server", url]);
     succeed(dir, &["export", "default", "exported", "--server", url]);
     let backup = succeed(dir, &["backup", "saved", "--server", url]);
     let exported: String = files(&dir.join("exported")).iter().map(|file| readable(file)).collect();
@@ -320,7 +320,7 @@ fn a_study_as_files_finds_other_patients_and_keeps_its_own_name_to_itself() {
     assert!(ingested.contains("40 created"), "{ingested}");
     assert!(dir.path().join("data.key").is_file(), "the secret is beside the data");
     let again = succeed(dir.path(), &[&["ingest", "phantoms/archive"][..], &here].concat());
-    assert!(again.contains("40 unchanged") && again.contains("encoded: 0 images"), "{again}");
+    assert!(again.contains("40 unchanged") && !again.contains("encoded"), "nothing is encoded again: {again}");
 
     let picture = files(&dir.path().join("phantoms/archive"))
         .into_iter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_wrong_options_are_refused_before_they_are_sent() -> None:
             client.similar(images="a.png")
 
 
-async def test_cases_are_found_by_cases(corpus: Corpus) -> None:
+def test_cases_are_found_by_cases(corpus: Corpus) -> None:
     with Client(corpus.address) as client:
         items = [
             Item(key, texts=[report], sentences=True, attributes={"patient_id": patient, "finding.effusion": status})
@@ -69,6 +70,10 @@ async def test_cases_are_found_by_cases(corpus: Corpus) -> None:
         ]
         for result in client.ingest(items, collection="cases"):
             result.raise_for_error()
-        await cases(client, corpus)
+        asyncio.run(cases(client, corpus))
+    asyncio.run(asynchronously(corpus))
+
+
+async def asynchronously(corpus: Corpus) -> None:
     async with AsyncClient(corpus.address) as client:
         await cases(client, corpus)

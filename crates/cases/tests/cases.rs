@@ -224,7 +224,7 @@ fn a_draft_is_made_of_sentences_of_similar_reports_and_names_them() {
     let archive = Archive::new();
     let options = DraftOptions { sentences: 10, min_support: 0.0 };
     let image = Case { images: vec![b"white base".to_vec()], ..Case::default() };
-    let drafted = archive.draft(query(image), options);
+    let drafted = archive.draft(SimilarQuery { k: 8, ..query(image) }, options);
     let all: Vec<&DraftSentence> = drafted.findings.iter().chain(&drafted.impression).collect();
     assert!(all.iter().any(|sentence| sentence.text == "Large left pleural effusion."), "{all:#?}");
     for sentence in &all {
