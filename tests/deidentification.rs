@@ -320,7 +320,10 @@ fn a_study_as_files_finds_other_patients_and_keeps_its_own_name_to_itself() {
     assert!(ingested.contains("40 created"), "{ingested}");
     assert!(dir.path().join("data.key").is_file(), "the secret is beside the data");
     let again = succeed(dir.path(), &[&["ingest", "phantoms/archive"][..], &here].concat());
-    assert!(again.contains("40 unchanged") && !again.contains("encoded"), "nothing is encoded again: {again}");
+    assert!(
+        again.contains("40 unchanged") && !again.contains("encoded"),
+        "nothing is encoded again: {again}"
+    );
 
     let picture = files(&dir.path().join("phantoms/archive"))
         .into_iter()
