@@ -38,7 +38,7 @@ const CANARIES: &str = "canaries.jsonl";
 /// What an archive is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveOptions {
-    /// Studies, 1 to [`CASES_MAX`].
+    /// Studies, 1 to a million.
     pub studies: u64,
     /// The same seed gives the same archive.
     pub seed: u64,
