@@ -76,15 +76,7 @@ pub fn run(args: &IngestArgs) -> Result<ExitCode> {
         let (texts, tokens) = (output::count(truncated, "text"), output::count(truncated_tokens, "token"));
         output::line(&format!("{texts} truncated to the model's context: {tokens} cannot be found by"))?;
     }
-    for (what, times) in source.notes().told() {
-        output::line(&format!("look at: {} {what}", output::grouped(times)))?;
-    }
-    for (place, kinds) in source.notes().removed() {
-        output::line(&format!("identifying, removed from {place}: {kinds}"))?;
-    }
-    for (what, times) in source.notes().left_out() {
-        output::line(&format!("left out: {} {what}", output::grouped(times)))?;
-    }
+    report::tell_notes(&source, "left out")?;
     if failures > 0 {
         output::line(&format!("what failed, and why: {}", args.report.display()))?;
     }

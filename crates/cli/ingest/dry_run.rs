@@ -6,6 +6,7 @@ use anyhow::Result;
 use diptych_core::{AttributeValue, Chunking};
 use diptych_ingest::{Item, Layout, Source};
 
+use super::report;
 use crate::ingest_args::DryRun;
 use crate::output;
 
@@ -79,15 +80,7 @@ fn sum_up(source: &Source, seen: &Seen, ended: bool) -> Result<()> {
     if seen.errors > ERRORS_SHOWN {
         output::line(&format!("\nleft out: {} more", output::grouped(seen.errors - ERRORS_SHOWN)))?;
     }
-    for (what, times) in source.notes().told() {
-        output::line(&format!("look at: {} {what}", output::grouped(times)))?;
-    }
-    for (place, kinds) in source.notes().removed() {
-        output::line(&format!("identifying, removed from {place}: {kinds}"))?;
-    }
-    for (what, times) in source.notes().left_out() {
-        output::line(&format!("not read: {} {what}", output::grouped(times)))?;
-    }
+    report::tell_notes(source, "not read")?;
     let whole = if ended { "the whole source" } else { "so far; --dry-run=all reads on to the end" };
     output::line(&format!(
         "\n{} with {} and {}, {} left out: {whole}",

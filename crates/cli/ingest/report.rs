@@ -1,4 +1,4 @@
-//! The list of what could not be ingested.
+//! What a run says beside its counts: the list of what could not be ingested, and what the source told.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use diptych_engine::Failure;
+use diptych_ingest::Source;
 use serde_json::json;
+
+use crate::output;
 
 /// The list of what failed, as JSON lines; the file is made with its first entry.
 pub struct FailureReport {
@@ -48,4 +51,19 @@ impl FailureReport {
             }),
         }
     }
+}
+
+/// Prints what a source told while it was read: what to look at, what was removed, and what was left out, by this word.
+pub fn tell_notes(source: &Source, left_out: &str) -> Result<()> {
+    let notes = source.notes();
+    for (what, times) in notes.told() {
+        output::line(&format!("look at: {} {what}", output::grouped(times)))?;
+    }
+    for (place, kinds) in notes.removed() {
+        output::line(&format!("identifying, removed from {place}: {kinds}"))?;
+    }
+    for (what, times) in notes.left_out() {
+        output::line(&format!("{left_out}: {} {what}", output::grouped(times)))?;
+    }
+    Ok(())
 }
